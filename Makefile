@@ -1,0 +1,81 @@
+# The one door. Every target sets up what it needs by itself: .venv (Python packages), node_modules (npm packages) and
+# .tools (SAM CLI, checkov, uv), each made once and again only when its lock file changes.
+
+PYTHON ?= python3
+VENV := .venv/.ready
+TOOLS := .tools/.ready
+NODE := node_modules/.ready
+ASL := $(wildcard statemachine/*.asl.json)
+# The processor of this machine, for the containers that run on it.
+ARCHITECTURE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+
+export SAM_CLI_TELEMETRY = 0
+
+# The lock files are complete, so pip resolves nothing (--no-deps) and checks every hash.
+PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check agent diagrams schema sam-local bridge lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV) $(NODE) ## start the laptop stack and show the main job on it (ONCE=1: end after it; PERSIST=dir: keep Temporal's data)
+	@.venv/bin/python -m local.stack
+
+test: $(VENV) $(NODE) ## run every test that needs no Docker (ARGS="-k name" is passed to pytest)
+	@.venv/bin/python -m pytest $(ARGS)
+
+check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, diagrams
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	node_modules/.bin/asl-validator $(ASL:%=--json-path %)
+	.tools/bin/sam validate --lint
+	.tools/bin/checkov --file template.yaml --quiet --compact --skip-download
+	.venv/bin/python -m local.diagrams --check
+
+agent: $(VENV) ## make OWNER the owner of AGENT on the running stack
+	@.venv/bin/python -m local.agent --owner "$(OWNER)" --agent "$(AGENT)"
+
+diagrams: $(VENV) ## draw the state machines anew in README.md
+	@.venv/bin/python -m local.diagrams
+
+schema: $(VENV) ## merge schema/schedules.zed into the running stack's SpiceDB and show the difference
+	@SPICEDB_TOKEN=local .venv/bin/python -m local.schema --insecure --endpoint 127.0.0.1:$(or $(SPICEDB_PORT),50051) --apply
+
+sam-local: $(VENV) $(NODE) $(TOOLS) ## build with SAM and compare `sam local invoke` with the in-process functions (needs Docker and Python 3.13)
+	@python3.13 --version >/dev/null 2>&1 || { echo "sam-local: python3.13 is needed on PATH to build the layers" >&2; exit 1; }
+	@docker info >/dev/null 2>&1 || { echo "sam-local: no Docker engine answers" >&2; exit 1; }
+	.tools/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE)
+	@.venv/bin/python -m pytest tests/sam_local --log-cli-level=INFO --log-cli-format="%(message)s" $(ARGS)
+
+bridge: $(VENV) ## let the containers of `sam local` reach the running stack, until Ctrl-C (Docker on Linux)
+	@.venv/bin/python -m local.bridge
+
+lock: $(TOOLS) ## resolve the dependencies of pyproject.toml and package.json anew
+	@sh requirements/lock
+	npm install --package-lock-only --omit-lockfile-registry-resolved=true
+
+clean: ## remove everything that was built or installed
+	rm -rf .venv .tools node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV): requirements/dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with PYTHON=")'
+	@echo "setting up .venv (about a minute, once)"
+	@$(PYTHON) -m venv --clear .venv
+	@.venv/bin/$(PIP_INSTALL) --requirement requirements/dev.txt
+	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TOOLS): requirements/tools.txt
+	@echo "setting up .tools: SAM CLI and checkov (about a minute, once)"
+	@$(PYTHON) -m venv --clear .tools
+	@.tools/bin/$(PIP_INSTALL) --requirement requirements/tools.txt
+	@touch $@
+
+$(NODE): package-lock.json
+	@echo "setting up node_modules"
+	@npm ci --silent
+	@touch $@
