@@ -1,0 +1,1 @@
+"""What the saga means, whatever engine it talks to: models, ids, errors, settings, deadlines, observability."""

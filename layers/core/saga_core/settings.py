@@ -1,0 +1,112 @@
+"""What a function takes from its environment, and the secrets it refers to.
+
+Every value is set in template.yaml. A secret is never a value here, only a reference: the ARN of a Secrets Manager
+secret, or ``plain:<value>`` on a laptop (the template's parameters accept ARNs only).
+"""
+
+import os
+from functools import cache
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from saga_core.errors import ConfigurationError
+
+PLAIN = "plain:"
+
+Address = Annotated[str, Field(pattern=r"^[^\s/]+:\d{1,5}$")]
+SecretReference = Annotated[str, Field(pattern=r"^(plain:|arn:).+")]
+
+
+class _FromEnvironment(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the fields from the environment variables of the same names, in capitals; empty means unset.
+
+        Raises:
+            ConfigurationError: a variable is missing or malformed. The message names it and never shows its value.
+        """
+        values = {name: os.environ.get(name.upper()) or None for name in cls.model_fields}
+        try:
+            return cls.model_validate({name: value for name, value in values.items() if value is not None})
+        except ValidationError as error:
+            wrong = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+            raise ConfigurationError(f"environment of the function: {wrong}") from None
+
+
+class CallSettings(_FromEnvironment):
+    """What every function needs.
+
+    Attributes:
+        rpc_timeout_seconds: the most that one call to an engine may take.
+    """
+
+    rpc_timeout_seconds: float = Field(default=3.0, gt=0)
+
+
+class SpiceDBSettings(_FromEnvironment):
+    """How to reach SpiceDB.
+
+    Attributes:
+        spicedb_endpoint: ``host:port`` of its gRPC API.
+        spicedb_tls: whether to use TLS; off only for a laptop.
+        spicedb_token_secret: reference to the pre-shared key.
+        spicedb_ca_secret: reference to the PEM of a private certificate authority, if it has one.
+        lease_seconds: how long a create counts as in flight; longer than the create machine's own timeout.
+    """
+
+    spicedb_endpoint: Address
+    spicedb_tls: bool = True
+    spicedb_token_secret: SecretReference
+    spicedb_ca_secret: SecretReference | None = None
+    lease_seconds: int = Field(default=420, gt=0)
+
+
+class TemporalSettings(_FromEnvironment):
+    """How to reach Temporal.
+
+    Attributes:
+        temporal_address: ``host:port`` of the frontend's gRPC API.
+        temporal_namespace: the namespace that holds the schedules.
+        temporal_tls: whether to use TLS; off only for a laptop.
+        temporal_api_key_secret: reference to an API key, if the server wants one.
+        temporal_tls_secret: reference to a JSON object with any of ``server_root_ca_cert``, ``client_cert`` and
+            ``client_private_key``, each PEM, if the server has a private authority or wants mutual TLS.
+    """
+
+    temporal_address: Address
+    temporal_namespace: str = Field(min_length=1)
+    temporal_tls: bool = True
+    temporal_api_key_secret: SecretReference | None = None
+    temporal_tls_secret: SecretReference | None = None
+
+
+@cache
+def call_settings() -> CallSettings:
+    """The settings that every function needs, read once."""
+    return CallSettings.load()
+
+
+def read_secret(reference: str) -> str:
+    """The secret that ``reference`` names.
+
+    Raises:
+        ConfigurationError: Secrets Manager does not give it, or it holds bytes instead of text.
+    """
+    if reference.startswith(PLAIN):
+        return reference.removeprefix(PLAIN)
+    # Imported here because it brings boto3, which only a deployed function needs.
+    from aws_lambda_powertools.utilities.parameters import SecretsProvider
+    from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+
+    try:
+        # A provider of its own has an empty cache, so that a rotated secret is seen at the next connect.
+        value = SecretsProvider().get(reference)
+    except GetParameterError:
+        # The original names the caller's role and request; the log of Secrets Manager has it too.
+        raise ConfigurationError(f"Secrets Manager does not give {reference}") from None
+    if not isinstance(value, str):
+        raise ConfigurationError(f"the secret {reference} holds no text")
+    return value
