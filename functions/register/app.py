@@ -1,0 +1,32 @@
+"""Register: the creator's ownership and the agent edge are written to SpiceDB, before Temporal is touched."""
+
+from saga_core.deadlines import Deadline
+from saga_core.models import CreateStep
+from saga_core.observability import Answer, Context, Event, count, logger, saga_step
+from saga_core.settings import call_settings
+from saga_spicedb import RegisterOutcome, spicedb
+
+
+@saga_step
+def handler(event: Event, context: Context) -> Answer:
+    """Register the schedule of a ``CreateStep``.
+
+    Answers ``{schedule_id, outcome, registered}``: outcome is ``registered``, ``skipped`` (no creator can be resolved)
+    or ``occupied`` (another operation's relationships are there); registered tells whether a failure from here on
+    has something to compensate.
+
+    Raises:
+        InvalidRequest, AgentUpdateDenied: nothing was written.
+        AuthorizationUnavailable, ConfigurationError: whether anything was written is unknown.
+    """
+    step = CreateStep.parse(event)
+    deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
+    outcome = spicedb().register(step.request, step.registration, step.execution_id, deadline)
+    if outcome is RegisterOutcome.SKIPPED:
+        logger.warning("registration skipped: no creator can be resolved", schedule_id=step.request.schedule_id)
+        count("RegistrationSkipped")
+    return {
+        "schedule_id": step.request.schedule_id,
+        "outcome": outcome,
+        "registered": outcome is RegisterOutcome.REGISTERED,
+    }
