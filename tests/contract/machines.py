@@ -1,0 +1,47 @@
+"""The shipped state machines and template, as the contract tests read them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from local.template import Template
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = {
+    "SpiceDBEndpoint": "spicedb:50051",
+    "SpiceDBTokenSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:spicedb-token",
+    "TemporalAddress": "temporal:7233",
+    "TemporalNamespace": "default",
+}
+DEFINITIONS: dict[str, dict[str, Any]] = {
+    path.name.removesuffix(".asl.json"): json.loads(path.read_text())
+    for path in sorted((ROOT / "statemachine").glob("*.asl.json"))
+}
+State = Mapping[str, Any]
+
+
+def template() -> Template:
+    """template.yaml as a deployment without optional parameters resolves it."""
+    return Template(ROOT / "template.yaml", PARAMETERS)
+
+
+def states() -> Iterator[tuple[str, State]]:
+    """(``machine.State``, state) for every state of every machine."""
+    for machine, definition in DEFINITIONS.items():
+        for name, state in definition["States"].items():
+            yield f"{machine}.{name}", state
+
+
+def tasks() -> dict[str, State]:
+    """Every Task state, by ``machine.State``."""
+    return {name: state for name, state in states() if state["Type"] == "Task"}
+
+
+def targets(state: State) -> Iterator[str]:
+    """The states that ``state`` can go to."""
+    for key in ("Next", "Default"):
+        if key in state:
+            yield state[key]
+    for branch in (*state.get("Choices", ()), *state.get("Catch", ())):
+        yield branch["Next"]

@@ -1,0 +1,93 @@
+import inspect
+
+import pytest
+
+from saga_core import errors
+from tests.contract.machines import DEFINITIONS, State, states, targets, tasks
+
+# Errors that AWS itself raises for a Lambda task; everything else in ErrorEquals has to be a class of ours.
+AWS_ERRORS = {
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.ServiceException",
+    "Lambda.TooManyRequestsException",
+    "Lambda.Unknown",
+    "Runtime.ExitError",
+    "Sandbox.Timedout",
+    "States.ALL",
+    "States.Timeout",
+}
+OUR_ERRORS = {
+    name
+    for name, member in inspect.getmembers(errors, inspect.isclass)
+    if issubclass(member, errors.SagaError) and member is not errors.SagaError
+}
+TASKS = pytest.mark.parametrize("task", tasks().values(), ids=tasks().keys())
+MACHINES = pytest.mark.parametrize("machine", DEFINITIONS)
+
+
+@MACHINES
+def test_every_target_exists_and_every_state_is_reachable(machine: str) -> None:
+    definition = DEFINITIONS[machine]
+    seen: set[str] = set()
+    waiting = [definition["StartAt"]]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            waiting.extend(targets(definition["States"][name]))
+
+    assert seen == set(definition["States"])
+
+
+def test_every_state_says_what_it_is_for() -> None:
+    assert [name for name, state in states() if not state["Comment"].endswith(".")] == []
+
+
+@TASKS
+def test_every_task_has_a_timeout_a_jittered_retry_and_a_catch_for_everything(task: State) -> None:
+    assert task["TimeoutSeconds"] > 0
+    assert [retry["JitterStrategy"] for retry in task["Retry"]] == ["FULL"]
+    assert task["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
+    assert all(catch["ResultPath"].startswith("$.errors.") for catch in task["Catch"])
+
+
+@TASKS
+def test_every_error_that_is_matched_is_one_of_ours_or_of_aws(task: State) -> None:
+    matched = {name for rule in (*task["Retry"], *task["Catch"]) for name in rule["ErrorEquals"]}
+
+    assert matched <= OUR_ERRORS | AWS_ERRORS
+
+
+def test_an_error_that_a_machine_fails_with_is_one_of_ours() -> None:
+    assert {state["Error"] for _, state in states() if "Error" in state} <= OUR_ERRORS
+
+
+def test_every_task_retries_the_same_transient_errors() -> None:
+    retried = {frozenset(task["Retry"][0]["ErrorEquals"]) & AWS_ERRORS for task in tasks().values()}
+
+    assert len(retried) == 1
+
+
+def test_every_task_retries_its_own_engines_unavailability() -> None:
+    for name, task in tasks().items():
+        spicedb = any(word in task["Parameters"]["FunctionName"] for word in ("Register", "Compensate", "Deregister"))
+        expected = "AuthorizationUnavailable" if spicedb else "TemporalUnavailable"
+        assert expected in task["Retry"][0]["ErrorEquals"], name
+
+
+@MACHINES
+def test_a_failed_saga_never_ends_as_succeeded(machine: str) -> None:
+    """Whatever follows a failed step ends in a Fail, unless the design says that the saga succeeds regardless."""
+    forgiven = {"create_schedule": {"NotReadBack", "VerifyCreate"}, "delete_schedule": {"DeregisterDeferred"}}
+    states_ = DEFINITIONS[machine]["States"]
+    seen: set[str] = set()
+    waiting = [catch["Next"] for state in states_.values() for catch in state.get("Catch", ())]
+    while waiting:
+        name = waiting.pop()
+        if name not in seen and name not in forgiven[machine]:
+            seen.add(name)
+            waiting.extend(targets(states_[name]))
+
+    ends = {states_[name]["Type"] for name in seen if not list(targets(states_[name]))}
+    assert ends == {"Fail"}

@@ -1,0 +1,121 @@
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.machines import DEFINITIONS, ROOT, State, targets, tasks, template
+
+FUNCTIONS = {function.logical_id: function for function in template().functions}
+EVERY_FUNCTION = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
+
+
+def imported(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names if name.startswith("saga_")}
+
+
+def test_every_function_of_the_tree_is_in_the_template_and_has_a_sample_event() -> None:
+    verbs = {path.parent.name for path in (ROOT / "functions").glob("*/app.py")}
+
+    assert {function.code.name for function in FUNCTIONS.values()} == verbs
+    assert {path.stem for path in (ROOT / "events").glob("*.json")} == verbs
+
+
+@EVERY_FUNCTION
+def test_a_function_gets_only_the_layers_it_uses(function: Any) -> None:
+    layers = {"CoreLayer": "saga_core", "SpiceDBLayer": "saga_spicedb", "TemporalLayer": "saga_temporal"}
+    properties = template().properties("AWS::Serverless::Function")[function.logical_id]
+
+    assert {layers[layer] for layer in properties["Layers"]} == imported(function.code / "app.py")
+
+
+@EVERY_FUNCTION
+def test_a_function_is_told_only_of_the_engine_it_calls(function: Any) -> None:
+    variables = set(function.environment)
+
+    assert any(name.startswith("SPICEDB_") for name in variables) == (
+        "saga_spicedb" in imported(function.code / "app.py")
+    )
+    assert any(name.startswith("TEMPORAL_") for name in variables) == (
+        "saga_temporal" in imported(function.code / "app.py")
+    )
+
+
+@EVERY_FUNCTION
+def test_importing_a_handler_opens_nothing_and_imports_nothing_heavy_it_does_not_need(function: Any) -> None:
+    program = f"""
+import socket, sys, threading
+socket.socket.connect = lambda *_: sys.exit("it connects")
+import {function.module}
+heavy = {{"boto3", "temporalio", "authzed"}} & set(sys.modules)
+print(threading.active_count(), *sorted(heavy))
+"""
+    environment = {**function.environment, "PATH": ""}
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment, cwd=ROOT
+    )
+
+    engine = "authzed" if "saga_spicedb" in imported(function.code / "app.py") else "temporalio"
+    assert run.stdout.split() == ["1", engine]
+
+
+def test_standard_and_express_machines_share_one_definition() -> None:
+    by_name = {machine.name: machine for machine in template().state_machines}
+
+    for name in ("create-schedule", "delete-schedule"):
+        assert by_name[name].type == "STANDARD"
+        assert by_name[f"{name}-express"].type == "EXPRESS"
+        assert by_name[name].definition == by_name[f"{name}-express"].definition
+
+
+def test_every_machine_calls_functions_that_the_template_has() -> None:
+    arns = {function.arn for function in FUNCTIONS.values()}
+
+    for machine in template().state_machines:
+        states = json.loads(machine.definition)["States"].values()
+        assert {state["Parameters"]["FunctionName"] for state in states if state["Type"] == "Task"} <= arns
+
+
+def test_every_state_that_is_counted_exists() -> None:
+    for logical_id, properties in template().properties("AWS::Logs::MetricFilter").items():
+        states = {name for definition in DEFINITIONS.values() for name in definition["States"]}
+        assert any(f'"{name}"' in properties["FilterPattern"] for name in states), logical_id
+
+
+@pytest.mark.parametrize("task", tasks().values(), ids=tasks().keys())
+def test_a_function_answers_before_lambda_and_lambda_before_step_functions(task: State) -> None:
+    function = FUNCTIONS[task["Parameters"]["FunctionName"].removeprefix("${").removesuffix("Arn}")]
+
+    assert float(function.environment["RPC_TIMEOUT_SECONDS"]) < function.timeout < task["TimeoutSeconds"]
+
+
+def longest(task: State) -> float:
+    """Seconds until a task, failing every time as late as it can, is given up."""
+    retry = task["Retry"][0]
+    backoffs = [
+        min(retry["IntervalSeconds"] * retry["BackoffRate"] ** attempt, retry["MaxDelaySeconds"])
+        for attempt in range(retry["MaxAttempts"])
+    ]
+    seconds: float = task["TimeoutSeconds"] * (retry["MaxAttempts"] + 1) + sum(backoffs)
+    return seconds
+
+
+def longest_path(states: State, name: str) -> float:
+    state = states[name]
+    own = longest(state) if state["Type"] == "Task" else 0.0
+    return own + max((longest_path(states, target) for target in targets(state)), default=0.0)
+
+
+@pytest.mark.parametrize("machine", DEFINITIONS)
+def test_the_slowest_path_ends_before_the_machines_timeout_and_that_before_the_lease(machine: str) -> None:
+    definition = DEFINITIONS[machine]
+    lease = int(FUNCTIONS["RegisterFunction"].environment["LEASE_SECONDS"])
+
+    assert longest_path(definition["States"], definition["StartAt"]) < definition["TimeoutSeconds"]
+    assert definition["TimeoutSeconds"] <= 300, "an Express execution ends after five minutes"
+    assert definition["TimeoutSeconds"] + 60 <= lease, "a minute for clocks that differ"
