@@ -1,0 +1,320 @@
+"""The drawing of the state machines: what a diagram says, and how it gets into the README."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.diagrams import ROOT, DiagramError, draw, embed, main
+
+TRANSIENT = {"ErrorEquals": ["Busy", "States.Timeout"], "MaxAttempts": 2}
+ORDER: dict[str, Any] = {
+    "Comment": "Not drawn.",
+    "StartAt": "Reserve",
+    "States": {
+        "Reserve": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::lambda:invoke",
+            "Parameters": {"FunctionName": "${StockReserveFunctionArn}"},
+            "Retry": [{"ErrorEquals": ["Rare"], "MaxAttempts": 1}, TRANSIENT],
+            "Catch": [
+                {"ErrorEquals": ["Invalid", "SoldOut"], "Next": "Refused"},
+                {"ErrorEquals": ["States.ALL"], "Next": "Release"},
+            ],
+            "Next": "Outcome",
+        },
+        "Outcome": {
+            "Type": "Choice",
+            "Choices": [
+                {
+                    "Or": [
+                        {"Variable": "$.reserve.outcome", "StringEquals": "reserved"},
+                        {"Variable": "$.reserve.outcome", "StringEquals": "known"},
+                    ],
+                    "Next": "Done",
+                },
+                {"Variable": "$.reserve.late", "BooleanEquals": True, "Next": "Release"},
+            ],
+            "Default": "Refused",
+        },
+        "Release": {
+            "Type": "Task",
+            "Resource": "arn:aws:states:::sqs:sendMessage",
+            "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "Refused"}],
+            "Next": "Note",
+        },
+        "Note": {"Type": "Pass", "Next": "Refused"},
+        "Done": {"Type": "Pass", "End": True},
+        "Refused": {"Type": "Fail", "Error": "Refused"},
+    },
+}
+DRAWN = """\
+flowchart TD
+    start_((" ")):::start
+    Reserve["Reserve<br/>functions/stock_reserve<br/>retried up to 2 times"]:::task
+    Outcome{{"Outcome"}}:::choice
+    Release["Release<br/>sqs:sendMessage"]:::task
+    Note("Note"):::pass
+    Done(["Done"]):::done
+    Refused(["Refused"]):::failed
+    start_ --> Reserve
+    Reserve --> Outcome
+    Reserve -.->|"Invalid<br/>SoldOut"| Refused
+    Reserve -.->|"any other error"| Release
+    Outcome -->|"outcome is reserved or known"| Done
+    Outcome -->|"late"| Release
+    Outcome -->|"otherwise"| Refused
+    Release --> Note
+    Release -.->|"any error"| Refused
+    Note --> Refused
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with one state machine and a README that has a place for it."""
+    (tmp_path / "statemachine").mkdir()
+    (tmp_path / "statemachine/order.asl.json").write_text(json.dumps(ORDER))
+    (tmp_path / "README.md").write_text("# Shop\n\n<!-- diagram:order -->\n<!-- /diagram:order -->\n\nMore.\n")
+    return tmp_path
+
+
+def with_state(name: str, **changes: Any) -> dict[str, Any]:
+    machine = copy.deepcopy(ORDER)
+    machine["States"][name].update(changes)
+    return machine
+
+
+def edges(diagram: str, source: str) -> list[str]:
+    return [line.strip() for line in diagram.splitlines() if line.startswith(f"    {source} -")]
+
+
+def test_each_state_is_one_box_of_its_kind_and_each_way_on_an_edge_with_its_reason() -> None:
+    diagram = draw(ORDER)
+    assert diagram[: len(DRAWN)] == DRAWN
+    assert {line.split()[0] for line in diagram[len(DRAWN) :].splitlines()} == {"classDef"}
+
+
+def test_the_same_machine_is_always_drawn_the_same() -> None:
+    assert draw(copy.deepcopy(ORDER)) == draw(ORDER)
+
+
+def test_catches_of_one_state_that_lead_to_the_same_place_are_one_edge() -> None:
+    diagram = draw(
+        with_state(
+            "Release",
+            Catch=[
+                {"ErrorEquals": ["Late"], "Next": "Refused"},
+                {"ErrorEquals": ["Lost"], "Next": "Note"},
+                {"ErrorEquals": ["Late", "States.ALL"], "ResultPath": "$.error", "Next": "Refused"},
+            ],
+        )
+    )
+    assert edges(diagram, "Release") == [
+        "Release --> Note",
+        'Release -.->|"Late<br/>any other error"| Refused',
+        'Release -.->|"Lost"| Note',
+    ]
+
+
+def test_rules_of_one_choice_that_lead_to_the_same_place_are_one_edge() -> None:
+    diagram = draw(
+        with_state(
+            "Outcome",
+            Choices=[
+                {"Variable": "$.late", "BooleanEquals": True, "Next": "Refused"},
+                {"Variable": "$.lost", "BooleanEquals": True, "Next": "Refused"},
+            ],
+        )
+    )
+    assert edges(diagram, "Outcome") == ['Outcome -->|"late<br/>or lost<br/>or otherwise"| Refused']
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        ({"Variable": "$.a.paid", "BooleanEquals": True}, "paid"),
+        ({"Variable": "$.a.paid", "BooleanEquals": False}, "not paid"),
+        ({"Variable": "$.a.paid", "BooleanEqualsPath": "$.b.due"}, "paid is due"),
+        ({"Variable": "$.state", "StringEquals": "new"}, "state is new"),
+        ({"Variable": "$.state", "StringEqualsPath": "$.b.other"}, "state is other"),
+        ({"Variable": "$.state", "StringMatches": "n*"}, "state matches n*"),
+        ({"Variable": "$.count", "NumericLessThan": 3}, "count #lt; 3"),
+        ({"Variable": "$.count", "NumericGreaterThanEquals": 3}, "count #gt;= 3"),
+        ({"Variable": "$.at", "TimestampLessThanPath": "$.until"}, "at #lt; until"),
+        ({"Variable": "$.lease", "IsPresent": True}, "lease is present"),
+        ({"Variable": "$.lease", "IsNull": False}, "lease is not null"),
+        ({"Not": {"Variable": "$.paid", "BooleanEquals": True}}, "not paid"),
+        ({"Not": {"Variable": "$.lease", "IsNull": True}}, "not (lease is null)"),
+        (
+            {
+                "And": [
+                    {"Variable": "$.paid", "BooleanEquals": True},
+                    {"Or": [{"Variable": "$.x", "StringEquals": "a"}, {"Variable": "$.y", "StringEquals": "b"}]},
+                ]
+            },
+            "paid and (x is a or y is b)",
+        ),
+        ({"Variable": "$.title", "StringEquals": '#1 "best"'}, "title is #35;1 #quot;best#quot;"),
+    ],
+)
+def test_a_condition_is_put_into_short_words(rule: dict[str, Any], words: str) -> None:
+    diagram = draw(with_state("Outcome", Choices=[{**rule, "Next": "Done"}]))
+    assert edges(diagram, "Outcome")[0] == f'Outcome -->|"{words}"| Done'
+
+
+def test_map_and_parallel_are_frames_around_their_states() -> None:
+    def one(name: str) -> dict[str, Any]:
+        return {"StartAt": name, "States": {name: {"Type": "Succeed"}}}
+
+    machine = {
+        "StartAt": "For all",
+        "States": {
+            "For all": {"Type": "Map", "ItemProcessor": one("Mend"), "Next": "Both", "Catch": []},
+            "Both": {"Type": "Parallel", "Branches": [one("Left"), one("Right")], "End": True},
+        },
+    }
+    assert draw(machine).startswith("""\
+flowchart TD
+    start_((" ")):::start
+    subgraph For_all["For all: for each item"]
+        direction TB
+        start_of_For_all((" ")):::start
+        Mend(["Mend"]):::done
+        start_of_For_all --> Mend
+    end
+    subgraph Both["Both: side by side"]
+        direction TB
+        start_of_Both_1((" ")):::start
+        Left(["Left"]):::done
+        start_of_Both_1 --> Left
+        start_of_Both_2((" ")):::start
+        Right(["Right"]):::done
+        start_of_Both_2 --> Right
+    end
+    start_ --> For_all
+    For_all --> Both
+""")
+
+
+def test_names_that_mean_something_to_mermaid_are_drawn_all_the_same() -> None:
+    machine = {
+        "StartAt": "end",
+        "States": {
+            "end": {"Type": "Wait", "Seconds": 1, "Next": 'say "hi"'},
+            'say "hi"': {
+                "Type": "Task",
+                "Resource": "arn:aws:states:::x",
+                "Retry": [{"ErrorEquals": ["A"]}],
+                "End": True,
+            },
+        },
+    }
+    diagram = draw(machine)
+    assert 'end_("end"):::pass' in diagram
+    assert 'say__hi_["say #quot;hi#quot;<br/>x<br/>retried up to 3 times"]:::done' in diagram
+    assert edges(diagram, "end_") == ["end_ --> say__hi_"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "says"),
+    [
+        (with_state("Note", Next="Nowhere"), "Note leads to Nowhere, which is not there"),
+        (with_state("Note", Type="Magic"), "Note: the type 'Magic' is unknown"),
+        (with_state("Outcome", Choices=[{"Odd": 1, "Next": "Done"}]), "Outcome: the condition"),
+        ({"States": {}}, "not the States Language: KeyError('StartAt')"),
+    ],
+)
+def test_a_machine_that_cannot_be_drawn_is_one_clear_line(
+    project: Path, capsys: pytest.CaptureFixture[str], machine: dict[str, Any], says: str
+) -> None:
+    (project / "statemachine/order.asl.json").write_text(json.dumps(machine))
+    assert main([], root=project) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"diagrams: statemachine/order.asl.json: {says}")
+    assert error.count("\n") == 1
+
+
+def test_the_diagram_goes_between_the_markers_and_nothing_else_changes(project: Path) -> None:
+    assert main([], root=project) == 0
+    assert (project / "README.md").read_text() == (
+        f"# Shop\n\n<!-- diagram:order -->\n```mermaid\n{draw(ORDER)}```\n<!-- /diagram:order -->\n\nMore.\n"
+    )
+
+
+def test_drawing_again_changes_nothing_and_check_agrees(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([], root=project)
+    drawn = (project / "README.md").read_text()
+    capsys.readouterr()
+    assert main([], root=project) == 0
+    assert main(["--check"], root=project) == 0
+    assert (project / "README.md").read_text() == drawn
+    assert capsys.readouterr().out == "README.md is up to date\n" * 2
+
+
+def test_check_finds_a_readme_that_is_behind_and_leaves_it_so(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main([], root=project)
+    drawn = (project / "README.md").read_text()
+    (project / "statemachine/order.asl.json").write_text(json.dumps(with_state("Note", Type="Succeed")))
+    capsys.readouterr()
+    assert main(["--check"], root=project) == 1
+    assert capsys.readouterr().err == "diagrams: README.md is stale: `make diagrams` draws it anew\n"
+    assert (project / "README.md").read_text() == drawn
+    assert main([], root=project) == 0
+    assert main(["--check"], root=project) == 0
+
+
+@pytest.mark.parametrize(
+    "readme",
+    [
+        "# Shop\n",
+        "<!-- diagram:order -->\n",
+        "<!-- /diagram:order -->\n<!-- diagram:order -->\n",
+        "<!-- diagram:order -->\n<!-- diagram:order -->\n<!-- /diagram:order -->\n",
+    ],
+)
+def test_a_missing_or_doubled_marker_is_an_error_and_the_readme_stays(
+    project: Path, capsys: pytest.CaptureFixture[str], readme: str
+) -> None:
+    (project / "README.md").write_text(readme)
+    for arguments in ([], ["--check"]):
+        assert main(arguments, root=project) == 1
+        assert capsys.readouterr().err == (
+            "diagrams: README.md does not have <!-- diagram:order --> and <!-- /diagram:order --> "
+            "once each, in this order\n"
+        )
+    assert (project / "README.md").read_text() == readme
+
+
+def test_a_place_for_a_machine_that_is_gone_is_an_error() -> None:
+    with pytest.raises(DiagramError, match="there is no statemachine/order"):
+        embed("<!-- diagram:order -->\n<!-- /diagram:order -->\n", {})
+
+
+def test_a_missing_readme_is_one_clear_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "README.md").unlink()
+    assert main([], root=project) == 1
+    assert "No such file or directory" in capsys.readouterr().err
+
+
+def test_every_state_of_the_shipped_machines_is_in_its_diagram() -> None:
+    files = sorted((ROOT / "statemachine").glob("*.asl.json"))
+    assert files
+    for file in files:
+        machine = json.loads(file.read_text())
+        boxes = [line.strip() for line in draw(machine).splitlines()]
+        for name in machine["States"]:
+            assert [box for box in boxes if f'"{name}' in box], f"{name} of {file.name}"
+
+
+def test_it_runs_as_a_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "local.diagrams", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "--check" in done.stdout

@@ -1,0 +1,262 @@
+"""template.yaml as the laptop reads it. Each test writes the smallest template that shows its point."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from local.template import Template, TemplateError
+
+PROJECT_TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
+
+SAMPLE = """
+Transform: AWS::Serverless-2016-10-31
+Parameters:
+  Prefix: {Type: String, Default: ""}
+  Address: {Type: String}
+  Tls: {Type: String, Default: "true", AllowedValues: ["true", "false"]}
+  Subnets: {Type: CommaDelimitedList, Default: "a,b"}
+Conditions:
+  HasPrefix: !Not [!Equals [!Ref Prefix, ""]]
+  Plain: !And [!Not [!Condition HasPrefix], !Equals [!Ref Tls, "false"]]
+  Either: !Or [!Condition HasPrefix, !Condition Plain]
+Globals:
+  Function:
+    Handler: app.handler
+    Timeout: 8
+    MemorySize: 512
+    Environment:
+      Variables: {SHARED: !Ref Address, LEVEL: INFO, RETRIES: 3, DEBUG: true}
+Resources:
+  WorkFunction:
+    Type: AWS::Serverless::Function
+    Properties:
+      FunctionName: !Sub ${Prefix}work
+      CodeUri: code/work
+      Timeout: 5
+      Environment:
+        Variables:
+          LEVEL: DEBUG
+          JOINED: !Join ["|", !Ref Subnets]
+          TABLE: !GetAtt Table.StreamArn
+          SUBSTITUTED: !Sub ["${one}:${Address}:${!literal}:${AWS::Region}:${Table.Arn}", {one: 1}]
+          CHOSEN: !If [HasPrefix, !Ref Prefix, none]
+          LEFT_OUT: !If [HasPrefix, set, !Ref AWS::NoValue]
+  PlainFunction:
+    Type: AWS::Serverless::Function
+    Condition: Plain
+    Properties: {CodeUri: code/work}
+  Table:
+    Type: AWS::DynamoDB::Table
+    DependsOn: WorkFunction
+    Properties: {TableName: !Sub "${Prefix}table"}
+  Machine:
+    Type: AWS::Serverless::StateMachine
+    Properties:
+      Name: !Sub ${Prefix}machine
+      Type: EXPRESS
+      DefinitionUri: machine.asl.json
+      DefinitionSubstitutions:
+        WorkFunctionArn: !GetAtt WorkFunction.Arn
+        Seconds: 4
+Outputs:
+  MachineArn: {Value: !Ref Machine}
+"""
+MACHINE = '{"StartAt": "A", "States": {"A": {"Type": "Fail", "Error": "${WorkFunctionArn}", "Cause": "${Seconds}"}}}'
+
+Load = Callable[..., Template]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    """Write the sample, with some of its text replaced, and read it."""
+    code = tmp_path / "code" / "work"
+    code.mkdir(parents=True)
+    (code / "app.py").write_text("def handler(event, context): ...")
+
+    def write(
+        *replacements: tuple[str, str], machine: str = MACHINE, parameters: Mapping[str, str] | None = None
+    ) -> Template:
+        text = SAMPLE
+        for old, new in replacements:
+            assert old in text
+            text = text.replace(old, new)
+        (tmp_path / "template.yaml").write_text(text)
+        (tmp_path / "machine.asl.json").write_text(machine)
+        return Template(tmp_path / "template.yaml", {"Address": "host:1", **(parameters or {})})
+
+    return write
+
+
+def test_a_function_has_its_name_arn_code_and_limits(load: Load, tmp_path: Path) -> None:
+    (function,) = load().functions
+
+    assert function.logical_id == "WorkFunction"
+    assert function.name == "work"
+    assert function.arn == "arn:aws:lambda:us-east-1:123456789012:function:work"
+    assert function.code == tmp_path / "code" / "work"
+    assert (function.module, function.handler) == ("code.work.app", "app.handler")
+    assert (function.timeout, function.memory) == (5, 512)
+
+
+def test_a_functions_own_variables_go_over_those_of_globals(load: Load) -> None:
+    (function,) = load().functions
+
+    assert function.environment == {
+        "SHARED": "host:1",
+        "LEVEL": "DEBUG",
+        "RETRIES": "3",
+        "DEBUG": "true",
+        "JOINED": "a|b",
+        "TABLE": "Table.StreamArn",
+        "SUBSTITUTED": "1:host:1:${literal}:us-east-1:Table.Arn",
+        "CHOSEN": "none",
+    }
+
+
+def test_parameters_decide_names_and_conditions(load: Load) -> None:
+    with_prefix = load(parameters={"Prefix": "dev-"})
+    plain = load(parameters={"Tls": "false"})
+
+    (function,) = with_prefix.functions
+    assert (function.name, function.environment["CHOSEN"], function.environment["LEFT_OUT"]) == (
+        "dev-work",
+        "dev-",
+        "set",
+    )
+    assert [function.logical_id for function in plain.functions] == ["WorkFunction", "PlainFunction"]
+
+
+def test_a_function_without_a_name_goes_by_its_logical_id_and_lambdas_defaults(load: Load) -> None:
+    function = load(("    Timeout: 8\n    MemorySize: 512\n", ""), parameters={"Tls": "false"}).functions[1]
+
+    assert (function.name, function.timeout, function.memory) == ("PlainFunction", 3, 128)
+
+
+def test_a_state_machine_has_its_definition_with_everything_substituted(load: Load) -> None:
+    (machine,) = load().state_machines
+
+    assert (machine.logical_id, machine.name, machine.type) == ("Machine", "machine", "EXPRESS")
+    assert machine.arn == "arn:aws:states:us-east-1:123456789012:stateMachine:machine"
+    assert json.loads(machine.definition)["States"]["A"] == {
+        "Type": "Fail",
+        "Error": "arn:aws:lambda:us-east-1:123456789012:function:work",
+        "Cause": "4",
+    }
+
+
+def test_properties_of_any_type_are_given_resolved(load: Load) -> None:
+    assert load(parameters={"Prefix": "dev-"}).properties("AWS::DynamoDB::Table") == {
+        "Table": {"TableName": "dev-table"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("!GetAtt Table.StreamArn", "!GetAtt Tabel.Arn", "WorkFunction: nothing in the template is called Tabel"),
+        ("!GetAtt WorkFunction.Arn", "!GetAtt WorkFunction.Name", "Machine: WorkFunction has no attribute Name"),
+        ("SHARED: !Ref Address", "SHARED: !Ref Adress", "Globals: nothing in the template is called Adress"),
+        ("!Sub ${Prefix}work", "!Sub ${Prefiks}work", "WorkFunction: nothing in the template is called Prefiks"),
+        ("${Table.Arn}", "${Tabel.Arn}", "WorkFunction: nothing in the template is called Tabel"),
+        ("Condition: Plain", "Condition: Plane", "PlainFunction: nothing in the template is called Plane"),
+        ("!If [HasPrefix, set", "!If [HasPrefx, set", "WorkFunction: nothing in the template is called HasPrefx"),
+        ("!Condition Plain]", "!Condition Plane]", "Either: nothing in the template is called Plane"),
+        ("DependsOn: WorkFunction", "DependsOn: Work", "Table: nothing in the template is called Work"),
+        ("{Value: !Ref Machine}", "{Value: !Ref Engine}", "MachineArn: nothing in the template is called Engine"),
+        ("CodeUri: code/work\n", "CodeUri: code/wrok\n", "WorkFunction: Handler app.handler needs code/wrok/app.py"),
+        ("Handler: app.handler", "Handler: ap.handler", "WorkFunction: Handler ap.handler needs code/work/ap.py"),
+        ("    Handler: app.handler\n", "", "WorkFunction: Handler is missing"),
+        ("machine.asl.json", "machin.asl.json", "Machine: DefinitionUri machin.asl.json: No such file"),
+        ("        Seconds: 4\n", "", "Machine: machine.asl.json has ${Seconds}, which is not among"),
+        ("Seconds: 4", "Seconds: 4\n        Unused: 1", "Machine: machine.asl.json has no ${Unused}, which is among"),
+        ("LEVEL: DEBUG", "LEVEL: [DEBUG]", "WorkFunction: LEVEL is not a text or a number"),
+        ("!Ref Subnets", "!Split [a, b]", "WorkFunction: Fn::Split is not known on the laptop"),
+        ("Transform:", "Transform: [", "template.yaml: line "),
+    ],
+)
+def test_a_mistake_is_one_line_that_begins_with_where_it_is(load: Load, old: str, new: str, message: str) -> None:
+    with pytest.raises(TemplateError) as raised:
+        load((old, new))
+
+    assert str(raised.value).startswith(message)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_definition_that_is_not_json_is_refused(load: Load) -> None:
+    with pytest.raises(TemplateError, match=r"^Machine: machine\.asl\.json is not JSON: .*line 1"):
+        load(machine=MACHINE.removesuffix("}"))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"Adress": "x"}, "Adress: the template has no such parameter"),
+        ({"Tls": "yes"}, "Tls: 'yes' is none of true, false"),
+    ],
+)
+def test_a_wrong_parameter_is_refused(load: Load, parameters: dict[str, str], message: str) -> None:
+    with pytest.raises(TemplateError) as raised:
+        load(parameters=parameters)
+
+    assert str(raised.value) == message
+
+
+def test_a_parameter_without_default_needs_a_value(load: Load, tmp_path: Path) -> None:
+    load()
+
+    with pytest.raises(TemplateError, match=r"^Address: this parameter has no default"):
+        Template(tmp_path / "template.yaml")
+
+
+def test_a_file_that_is_missing_or_no_template_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "template.yaml"
+
+    with pytest.raises(TemplateError, match=r"^template\.yaml: No such file"):
+        Template(path)
+    path.write_text("just text")
+    with pytest.raises(TemplateError, match=r"^template\.yaml is not a template"):
+        Template(path)
+
+
+def test_functions_share_one_environment_if_they_agree(load: Load) -> None:
+    own = "Properties: {CodeUri: code/work, Environment: {Variables: {%s}}}"
+    replace = "Properties: {CodeUri: code/work}"
+
+    agreeing = load((replace, own % "LEVEL: DEBUG, MORE: 1"), parameters={"Tls": "false"})
+    assert agreeing.shared_environment()["MORE"] == "1"
+
+    differing = load(parameters={"Tls": "false"})
+    with pytest.raises(TemplateError, match=r"^PlainFunction: LEVEL differs from that of WorkFunction"):
+        differing.shared_environment()
+
+
+def test_the_projects_own_template_is_read_whole() -> None:
+    template = Template(
+        PROJECT_TEMPLATE,
+        {
+            "SpiceDBEndpoint": "127.0.0.1:50051",
+            "SpiceDBTokenSecretArn": "plain:local",
+            "TemporalAddress": "127.0.0.1:7233",
+            "TemporalNamespace": "default",
+        },
+    )
+
+    assert {machine.name: machine.type for machine in template.state_machines}.items() >= {
+        "create-schedule": "STANDARD",
+        "create-schedule-express": "EXPRESS",
+        "delete-schedule": "STANDARD",
+        "delete-schedule-express": "EXPRESS",
+    }.items()
+    assert {function.module for function in template.functions} >= {
+        f"functions.{verb}.app"
+        for verb in ("register", "compensate", "deregister", "temporal_create", "temporal_describe", "temporal_delete")
+    }
+    assert (
+        template.shared_environment().items()
+        >= {
+            "SPICEDB_TOKEN_SECRET": "plain:local",
+            "TEMPORAL_NAMESPACE": "default",
+        }.items()
+    )
