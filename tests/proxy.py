@@ -1,0 +1,136 @@
+"""A gRPC proxy that stands between the functions and an engine and does what a network, or a dying function, does.
+
+It forwards bytes and knows no messages, so it serves SpiceDB and Temporal alike. Faults are told by method name:
+
+    proxy.inject("WriteRelationships", Fault.LOST_REPLY)            once
+    proxy.inject("WriteRelationships", Fault.REFUSED, times=None)   until `clear`
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any
+
+import grpc
+
+from local.process import HOST
+
+WORKERS = 64
+AGES = 3600.0
+# What gRPC itself sets for a call; passing it on would set it twice.
+_OWN_METADATA = ("user-agent", "content-type", "te", "grpc-accept-encoding", "grpc-encoding", "grpc-timeout")
+
+
+class Fault(Enum):
+    """What happens to a call."""
+
+    REFUSED = "refused before it took effect"
+    LOST_REPLY = "took effect, but the reply was lost"
+    SLOW = "took effect, but the reply came after the deadline"
+    KILLED_BEFORE = "the function was killed before it took effect"
+    KILLED_AFTER = "the function was killed after it took effect"
+
+    @property
+    def takes_effect(self) -> bool:
+        """Whether the engine sees the call."""
+        return self not in (Fault.REFUSED, Fault.KILLED_BEFORE)
+
+    @property
+    def kills(self) -> bool:
+        """Whether the function that made the call dies of it."""
+        return self in (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+
+
+class FaultProxy(grpc.GenericRpcHandler):
+    """One proxy in front of one engine.
+
+    Attributes:
+        calls: the method of every call that came, in order.
+        killed: set when a call killed the function that made it; the one who plays Lambda clears it.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        self._channel = grpc.insecure_channel(upstream)
+        self._faults: dict[str, list[Fault]] = {}
+        self._lasting: dict[str, Fault] = {}
+        self._lock = threading.Lock()
+        self._cut = False
+        self.calls: list[str] = []
+        self.killed = threading.Event()
+
+    def inject(self, method: str, fault: Fault, times: int | None = 1) -> None:
+        """Let the next ``times`` calls of ``method`` meet ``fault``; None: all until `clear`."""
+        with self._lock:
+            if times is None:
+                self._lasting[method] = fault
+            else:
+                self._faults.setdefault(method, []).extend([fault] * times)
+
+    def cut(self) -> None:
+        """Refuse every call until `clear`: the engine is down."""
+        self._cut = True
+
+    def clear(self) -> None:
+        """Forget all faults and all calls; forward everything."""
+        with self._lock:
+            self._cut = False
+            self._faults.clear()
+            self._lasting.clear()
+            self.calls.clear()
+            self.killed.clear()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Handle any method as a stream of bytes in and a stream of bytes out; a unary call is a stream of one."""
+        path = handler_call_details.method
+        method = path.rpartition("/")[2]
+
+        def forward(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            fault = self._meet(method)
+            if fault and fault.kills:
+                self.killed.set()
+            if fault and not fault.takes_effect:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "cut off by the test")
+            sent = tuple((key, value) for key, value in context.invocation_metadata() if key not in _OWN_METADATA)
+            call: Any = self._channel.stream_stream(path)
+            error: Any = None
+            left = context.time_remaining()
+            try:
+                # Without a deadline gRPC says that ages remain, more than it takes as a timeout itself.
+                replies = list(call(requests, timeout=left if left < AGES else None, metadata=sent))
+            except grpc.RpcError as refusal:
+                error = refusal
+            if fault is Fault.SLOW:
+                time.sleep(context.time_remaining() + 0.05)
+            if fault:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "the test lost the reply")
+            if error:
+                context.set_trailing_metadata(tuple(error.trailing_metadata() or ()))
+                context.abort(error.code(), error.details())
+            yield from replies
+
+        return grpc.stream_stream_rpc_method_handler(forward)
+
+    def _meet(self, method: str) -> Fault | None:
+        with self._lock:
+            self.calls.append(method)
+            if self._cut:
+                return Fault.REFUSED
+            waiting = self._faults.get(method)
+            return waiting.pop(0) if waiting else self._lasting.get(method)
+
+
+@contextmanager
+def fault_proxy(upstream: str) -> Iterator[tuple[FaultProxy, int]]:
+    """A proxy in front of ``upstream`` and its port on 127.0.0.1, for as long as the block lasts."""
+    proxy = FaultProxy(upstream)
+    server = grpc.server(ThreadPoolExecutor(WORKERS), handlers=[proxy], options=[("grpc.so_reuseport", 0)])
+    port = server.add_insecure_port(f"{HOST}:0")
+    server.start()
+    try:
+        yield proxy, port
+    finally:
+        server.stop(grace=None).wait()
+        proxy._channel.close()

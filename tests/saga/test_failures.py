@@ -1,0 +1,312 @@
+"""What a saga does when an engine is down, a reply is lost or late, or a function dies: at each of its steps."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from functions.register import app as register
+from local.lambda_runtime import LambdaRuntime
+from tests.proxy import Fault
+from tests.saga.conftest import Ended, Stack
+
+FAILED_CREATE = ["WasRegistered", "Compensate", "OriginalError", "Failed"]
+
+
+def test_a_register_whose_reply_is_lost_is_recognized_as_its_own_when_it_is_retried(stack: Stack) -> None:
+    stack.spicedb.inject("WriteRelationships", Fault.LOST_REPLY)
+
+    created = stack.create()
+
+    assert created.status == "SUCCEEDED"
+    assert stack.waits(created) == ["Register"]
+    assert stack.held() == stack.registered(by=created)
+
+
+def test_a_register_whose_replies_stay_lost_is_compensated(stack: Stack) -> None:
+    stack.spicedb.inject("WriteRelationships", Fault.LOST_REPLY, times=None)
+
+    failed = stack.create()
+
+    assert (failed.status, failed.error) == ("FAILED", "AuthorizationUnavailable")
+    assert failed.states == ["Accept", "Register", "Compensate", "OriginalError", "Failed"]
+    assert stack.held() == {}
+    assert stack.temporal.calls == []
+
+
+def test_a_repeated_register_is_not_denied_what_it_was_allowed_the_first_time(stack: Stack) -> None:
+    """Otherwise a permission withdrawn in between would leave the first attempt's relationships behind."""
+    stack.spicedb.inject("WriteRelationships", Fault.LOST_REPLY)
+    stack.on_wait("Register", lambda: stack.disown("alice"))
+
+    created = stack.create()
+
+    assert created.status == "SUCCEEDED"
+    assert stack.held() == stack.registered(by=created)
+
+
+def test_a_create_whose_reply_is_lost_is_repeated_with_the_same_request_id(stack: Stack) -> None:
+    stack.temporal.inject("CreateSchedule", Fault.LOST_REPLY)
+
+    created = stack.create()
+
+    assert created.status == "SUCCEEDED"
+    assert created.states[3:] == ["CreateSchedule", "ReadBack", "Created"]
+    assert stack.waits(created) == ["CreateSchedule"]
+    assert stack.held() == stack.registered(by=created)
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST_REPLY, Fault.SLOW, Fault.KILLED_AFTER])
+def test_a_create_that_landed_unheard_is_looked_up_and_not_undone(stack: Stack, fault: Fault) -> None:
+    stack.temporal.inject("CreateSchedule", fault, times=None)
+
+    created = stack.create()
+
+    assert created.status == "SUCCEEDED"
+    assert created.states[3:] == ["CreateSchedule", "VerifyCreate", "VerifyOutcome", "Created"]
+    assert created.output["read_back"] is True
+    assert stack.held() == stack.registered(by=created)
+    assert stack.scheduled()
+
+
+def test_a_create_that_can_neither_be_heard_nor_looked_up_is_compensated_and_says_so(stack: Stack) -> None:
+    stack.temporal.cut()
+
+    failed = stack.create()
+
+    assert (failed.status, failed.error) == ("FAILED", "TemporalUnavailable")
+    assert failed.states[3:] == ["CreateSchedule", "VerifyCreate", "Unverified", *FAILED_CREATE]
+    assert (failed.cause or "").startswith("outcome unverified (TemporalUnavailable): ")
+    assert "cut off by the test" in (failed.cause or "")
+    assert stack.held() == {}
+
+
+def test_spicedb_going_down_after_register_leaves_a_fenced_registration_and_an_alarm(stack: Stack) -> None:
+    stack.temporal.inject("CreateSchedule", Fault.REFUSED, times=None)
+    stack.on_wait("CreateSchedule", stack.spicedb.cut)
+
+    failed = stack.create()
+
+    assert failed.error == "CompensationFailed"
+    assert failed.states[-1] == "CompensationFailed"
+    assert stack.held() == stack.registered(by=failed)
+
+
+def test_a_compensation_whose_reply_is_lost_is_repeated_and_finds_nothing_which_is_success(stack: Stack) -> None:
+    stack.spicedb.inject("DeleteRelationships", Fault.LOST_REPLY)
+
+    failed = stack.create(stack.request(cron_expression="nonsense"))
+
+    assert failed.error == "ScheduleRejected"
+    assert stack.waits(failed) == ["Compensate"]
+    assert stack.held() == {}
+
+
+@pytest.mark.parametrize(
+    ("rpc", "expected"),
+    [
+        ("CheckPermission", ["Accept", "Register", "Compensate", "OriginalError", "Failed"]),
+        ("WriteRelationships", ["Accept", "Register", "Compensate", "OriginalError", "Failed"]),
+    ],
+)
+def test_a_register_function_that_dies_every_time_is_compensated(stack: Stack, rpc: str, expected: list[str]) -> None:
+    stack.spicedb.inject(rpc, Fault.KILLED_AFTER, times=None)
+
+    failed = stack.create()
+
+    assert (failed.status, failed.error) == ("FAILED", "Runtime.ExitError")
+    assert "Runtime exited" in failed.message
+    assert failed.states == expected
+    assert stack.held() == {}
+    assert stack.temporal.calls == []
+
+
+@pytest.mark.parametrize("fault", [Fault.KILLED_BEFORE, Fault.KILLED_AFTER])
+def test_a_function_that_dies_once_is_invoked_again(stack: Stack, fault: Fault) -> None:
+    stack.spicedb.inject("WriteRelationships", fault)
+    stack.temporal.inject("CreateSchedule", fault)
+    stack.temporal.inject("DescribeSchedule", fault)
+
+    created = stack.create()
+
+    assert created.status == "SUCCEEDED"
+    assert stack.waits(created) == ["Register", "CreateSchedule", "ReadBack"]
+    assert created.output["read_back"] is True
+    assert stack.held() == stack.registered(by=created)
+
+
+@pytest.mark.parametrize("fault", [Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.LOST_REPLY])
+def test_a_delete_is_repeated_until_it_is_done(stack: Stack, fault: Fault) -> None:
+    stack.create()
+    stack.temporal.inject("DescribeSchedule", fault)
+    stack.spicedb.inject("DeleteRelationships", fault)
+
+    deleted = stack.delete()
+
+    assert deleted.output["deregistered"] is True
+    assert stack.held() == {}
+    assert stack.scheduled() is None
+
+
+def test_a_rotated_token_is_read_anew_at_the_next_try(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.create()
+    stack.reconnect()
+    monkeypatch.setenv("SPICEDB_TOKEN_SECRET", "plain:old")
+
+    def rotate() -> None:
+        monkeypatch.setenv("SPICEDB_TOKEN_SECRET", "plain:local")
+
+    stack.on_wait("Register", rotate)
+    created = stack.create(stack.request("second"))
+
+    assert created.status == "SUCCEEDED"
+    assert stack.waits(created) == ["Register"]
+
+
+def test_a_wrong_token_is_an_unavailability_and_never_shown(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack.reconnect()
+    monkeypatch.setenv("SPICEDB_TOKEN_SECRET", "plain:hunter2")
+
+    failed = stack.create()
+
+    assert failed.error == "CompensationFailed", "nothing of SpiceDB answers, the compensation included"
+    assert "does not accept the token" in (failed.cause or "")
+    assert "hunter2" not in (failed.cause or "")
+    stack.reconnect()
+
+
+@pytest.mark.parametrize(
+    ("missing", "state"), [("SPICEDB_ENDPOINT", "Register"), ("TEMPORAL_NAMESPACE", "CreateSchedule")]
+)
+def test_a_function_without_its_environment_names_the_variable(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, missing: str, state: str
+) -> None:
+    stack.reconnect()
+    monkeypatch.delenv(missing)
+
+    failed = stack.create()
+
+    assert state in failed.states
+    assert missing in (failed.cause or "")
+    assert stack.waits(failed) == [], "nothing here gets better by trying again"
+    stack.reconnect()
+
+
+class Hung:
+    """Invocations of one function that never answer, until they are let go."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
+        self.let_go = threading.Event()
+        invoke: Callable[..., Any] = LambdaRuntime.invoke
+
+        def hang(runtime: LambdaRuntime, name: str, payload: bytes) -> Any:
+            if name.endswith(function):
+                self.let_go.wait()
+            return invoke(runtime, name, payload)
+
+        monkeypatch.setattr(LambdaRuntime, "invoke", hang)
+
+
+def test_a_task_that_times_out_is_compensated_and_the_caller_sees_the_timeout(
+    hasty: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hung = Hung(monkeypatch, "temporal-create")
+    try:
+        failed = hasty.create()
+    finally:
+        hung.let_go.set()
+
+    assert (failed.status, failed.error) == ("FAILED", "States.Timeout")
+    assert failed.states[3:] == ["CreateSchedule", "VerifyCreate", "VerifyOutcome", *FAILED_CREATE]
+    assert hasty.waits(failed) == ["CreateSchedule", "CreateSchedule"]
+    assert hasty.held() == {}
+
+
+def test_a_function_that_lambda_cuts_off_is_repeated_and_then_compensated(
+    hasty: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go = threading.Event()
+    monkeypatch.setattr(register, "handler", lambda _event, _context: let_go.wait())
+    try:
+        failed = hasty.create()
+    finally:
+        let_go.set()
+
+    assert (failed.status, failed.error) == ("FAILED", "Sandbox.Timedout")
+    assert "timed out" in failed.message
+    assert failed.states == ["Accept", "Register", "Compensate", "OriginalError", "Failed"]
+    assert hasty.temporal.calls == []
+    assert hasty.held() == {}
+
+
+def test_a_duplicate_create_fails_and_leaves_the_first_as_it_was(stack: Stack) -> None:
+    created = stack.create()
+    stack.grant("viewer", "user:bob")
+    before = (stack.held(), stack.scheduled())
+
+    duplicate = stack.create(stack.request(interval_seconds=60))
+
+    assert (duplicate.status, duplicate.error) == ("FAILED", "ScheduleAlreadyExists")
+    assert duplicate.cause == f"schedule {stack.agent}--daily exists already"
+    assert "CreateSchedule" not in duplicate.states
+    assert "Compensate" not in duplicate.states
+    assert (stack.held(), stack.scheduled()) == before
+    assert stack.held() == {**stack.registered(by=created), "viewer": "user:bob"}
+
+
+def test_a_duplicate_that_only_temporal_notices_is_compensated_and_leaves_the_first_as_it_was(stack: Stack) -> None:
+    """The first has no creator, so nothing in SpiceDB stops the second."""
+    first = stack.create({**stack.request(), "principal": None})
+
+    duplicate = stack.create()
+
+    assert (duplicate.status, duplicate.error) == ("FAILED", "ScheduleAlreadyExists")
+    assert duplicate.states[3:] == ["CreateSchedule", *FAILED_CREATE]
+    assert stack.held() == {}
+    memo = stack.scheduled()
+    assert memo
+    assert memo["registration"] == first.registration
+
+
+def test_a_delete_does_not_remove_what_another_operation_registered_meanwhile(stack: Stack) -> None:
+    """Between the delete's two steps the name is registered anew; its fence is another one."""
+    stack.create()
+    successor: list[Ended] = []
+
+    def recreate() -> None:
+        stack.spicedb.clear()
+        stack.remove_all()
+        successor.append(stack.create())
+
+    stack.spicedb.inject("DeleteRelationships", Fault.REFUSED)
+    stack.on_wait("Deregister", recreate)
+    deleted = stack.delete()
+
+    assert deleted.status == "SUCCEEDED"
+    assert successor[0].status == "SUCCEEDED"
+    assert stack.held() == stack.registered(by=successor[0])
+    assert stack.scheduled()
+
+
+def test_a_delete_of_an_absent_schedule_leaves_a_create_in_flight_alone(stack: Stack) -> None:
+    deleted: list[Ended] = []
+    stack.temporal.inject("CreateSchedule", Fault.REFUSED)
+    stack.on_wait("CreateSchedule", lambda: deleted.append(stack.delete()))
+
+    created = stack.create()
+
+    assert deleted[0].output["existed"] is False
+    assert deleted[0].output["deregistered"] is False
+    assert created.status == "SUCCEEDED"
+    assert stack.held() == stack.registered(by=created)
+
+
+def test_a_recreated_schedule_inherits_no_grant(stack: Stack) -> None:
+    stack.create()
+    stack.grant("viewer", "user:bob")
+    stack.delete()
+
+    recreated = stack.create()
+
+    assert stack.held() == stack.registered(by=recreated)
