@@ -11,8 +11,8 @@ from saga_spicedb import spicedb
 def handler(event: Event, context: Context) -> Answer:
     """Remove every relationship of the schedule of a ``DeregisterStep``.
 
-    With a registration, only where that operation registered it. Without one, only where no create is in flight.
-    Answers ``{schedule_id, deregistered}``: deregistered is false where a create in flight holds the name.
+    Answers ``{deregistered, again}``: deregistered is false where a create in flight holds the name; again tells that
+    the create of the deleted schedule may still be in flight, so that the schedule has to be looked for once more.
 
     Raises:
         InvalidRequest, AuthorizationUnavailable, ConfigurationError.
@@ -20,12 +20,8 @@ def handler(event: Event, context: Context) -> Answer:
     step = DeregisterStep.parse(event)
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
     schedule_id = step.request.schedule_id
-    if step.registration:
-        spicedb().remove(schedule_id, step.registration, deadline)
-        deregistered = True
-    else:
-        deregistered = spicedb().remove_abandoned(schedule_id, deadline)
-    if not deregistered:
+    result = spicedb().deregister(schedule_id, step.registration, deadline)
+    if not result.done:
         logger.warning("not deregistered: a create holds the name", schedule_id=schedule_id)
         count("DeregisterHeldBack")
-    return {"schedule_id": schedule_id, "deregistered": deregistered}
+    return {"deregistered": result.done, "again": result.again}

@@ -1,4 +1,4 @@
-"""Temporal delete: the schedule goes, and its memo tells whose relationships may go after it."""
+"""Temporal delete: the schedule goes from Temporal, before its relationships go from SpiceDB."""
 
 from saga_core.deadlines import Deadline
 from saga_core.models import DeleteStep
@@ -9,10 +9,9 @@ from saga_temporal import temporal
 
 @saga_step
 def handler(event: Event, context: Context) -> Answer:
-    """Delete the schedule of a ``DeleteStep``; an absent one is no error.
+    """Delete the schedule of a ``DeleteStep``. That it is gone already is no error.
 
-    Answers ``{schedule_id, existed, registration}``: registration is the fence in the memo of the schedule that was
-    there; null where there was none, or one that this application did not make.
+    Answers ``{existed}``: whether this call deleted it.
 
     Raises:
         InvalidRequest: nothing was called.
@@ -20,11 +19,4 @@ def handler(event: Event, context: Context) -> Answer:
     """
     step = DeleteStep.parse(event)
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
-    schedule_id = step.request.schedule_id
-    found = temporal().describe(schedule_id, deadline)
-    existed = found is not None and temporal().delete(schedule_id, deadline)
-    return {
-        "schedule_id": schedule_id,
-        "existed": existed,
-        "registration": found.memo.registration if found and found.memo else None,
-    }
+    return {"existed": temporal().delete(step.request.schedule_id, deadline)}

@@ -1,7 +1,7 @@
-"""Temporal describe: what Temporal has under the schedule's name, and whether this operation made it."""
+"""Temporal describe: what Temporal has under the schedule's name, and what that is to this operation."""
 
 from saga_core.deadlines import Deadline
-from saga_core.models import CreateStep, to_json
+from saga_core.models import DescribeStep, Match, to_json
 from saga_core.observability import Answer, Context, Event, saga_step
 from saga_core.settings import call_settings
 from saga_temporal import temporal
@@ -9,20 +9,24 @@ from saga_temporal import temporal
 
 @saga_step
 def handler(event: Event, context: Context) -> Answer:
-    """Describe the schedule of a ``CreateStep``.
+    """Describe the schedule of a ``DescribeStep``.
 
-    Answers ``{exists, ours, schedule}``: ours tells whether the memo carries this execution's registration; schedule is
-    a ``ScheduleView`` as JSON, or null unless it is ours.
+    Answers ``{schedule_id, match, registration, registered, schedule}``: match is a ``Match``; registration is the
+    fence in the schedule's memo, null where there is none; registered tells whether the memo names a creator; schedule
+    is a ``ScheduleView`` as JSON, null unless match is ``ours`` or ``replay``.
 
     Raises:
         InvalidRequest, TemporalUnavailable, ConfigurationError.
     """
-    step = CreateStep.parse(event)
+    step = DescribeStep.parse(event)
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
     found = temporal().describe(step.request.schedule_id, deadline)
-    ours = found is not None and found.memo is not None and found.memo.registration == step.registration
+    memo = found.memo if found else None
+    match = step.match(memo) if found else Match.ABSENT
     return {
-        "exists": found is not None,
-        "ours": ours,
-        "schedule": to_json(found.schedule) if found and ours else None,
+        "schedule_id": step.request.schedule_id,
+        "match": match,
+        "registration": memo.registration if memo else None,
+        "registered": memo is not None and memo.creator is not None,
+        "schedule": to_json(found.schedule) if found and match in (Match.OURS, Match.REPLAY) else None,
     }

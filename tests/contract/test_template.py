@@ -2,6 +2,7 @@ import ast
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -105,17 +106,26 @@ def longest(task: State) -> float:
     return seconds
 
 
-def longest_path(states: State, name: str) -> float:
-    state = states[name]
-    own = longest(state) if state["Type"] == "Task" else 0.0
-    return own + max((longest_path(states, target) for target in targets(state)), default=0.0)
+def longest_path(states: State, name: str, visits: Counter[str]) -> float:
+    """Seconds of the slowest way to an end that comes to no state more than twice."""
+    if visits[name] == 2:
+        return 0.0
+    visits = visits + Counter([name])
+    own = longest(states[name]) if states[name]["Type"] == "Task" else 0.0
+    return own + max((longest_path(states, target, visits) for target in targets(states[name])), default=0.0)
 
 
 @pytest.mark.parametrize("machine", DEFINITIONS)
-def test_the_slowest_path_ends_before_the_machines_timeout_and_that_before_the_lease(machine: str) -> None:
+def test_the_slowest_path_ends_before_the_machines_timeout(machine: str) -> None:
     definition = DEFINITIONS[machine]
-    lease = int(FUNCTIONS["RegisterFunction"].environment["LEASE_SECONDS"])
 
-    assert longest_path(definition["States"], definition["StartAt"]) < definition["TimeoutSeconds"]
+    assert longest_path(definition["States"], definition["StartAt"], Counter()) < definition["TimeoutSeconds"]
     assert definition["TimeoutSeconds"] <= 300, "an Express execution ends after five minutes"
-    assert definition["TimeoutSeconds"] + 60 <= lease, "a minute for clocks that differ"
+
+
+def test_a_lease_outlasts_its_create_and_a_delete_that_began_while_it_was_live() -> None:
+    """So where a delete finds the lease over, the create was over before the delete looked into Temporal."""
+    lease = int(FUNCTIONS["RegisterFunction"].environment["LEASE_SECONDS"])
+    machines = sum(definition["TimeoutSeconds"] for definition in DEFINITIONS.values())
+
+    assert machines + 60 <= lease, "a minute for clocks that differ"

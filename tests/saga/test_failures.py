@@ -52,7 +52,7 @@ def test_a_create_whose_reply_is_lost_is_repeated_with_the_same_request_id(stack
     created = stack.create()
 
     assert created.status == "SUCCEEDED"
-    assert created.states[3:] == ["CreateSchedule", "ReadBack", "Created"]
+    assert created.states[4:] == ["CreateOutcome", "ConfirmRegister", "VerifyCreate", "VerifyOutcome", "Created"]
     assert stack.waits(created) == ["CreateSchedule"]
     assert stack.held() == stack.registered(by=created)
 
@@ -64,7 +64,7 @@ def test_a_create_that_landed_unheard_is_looked_up_and_not_undone(stack: Stack, 
     created = stack.create()
 
     assert created.status == "SUCCEEDED"
-    assert created.states[3:] == ["CreateSchedule", "VerifyCreate", "VerifyOutcome", "Created"]
+    assert created.states[3:] == ["CreateSchedule", "ConfirmRegister", "VerifyCreate", "VerifyOutcome", "Created"]
     assert created.output["read_back"] is True
     assert stack.held() == stack.registered(by=created)
     assert stack.scheduled()
@@ -76,7 +76,14 @@ def test_a_create_that_can_neither_be_heard_nor_looked_up_is_compensated_and_say
     failed = stack.create()
 
     assert (failed.status, failed.error) == ("FAILED", "TemporalUnavailable")
-    assert failed.states[3:] == ["CreateSchedule", "VerifyCreate", "Unverified", *FAILED_CREATE]
+    assert failed.states[3:] == [
+        "CreateSchedule",
+        "ConfirmRegister",
+        "VerifyCreate",
+        "NotVerified",
+        "Unverified",
+        *FAILED_CREATE,
+    ]
     assert (failed.cause or "").startswith("outcome unverified (TemporalUnavailable): ")
     assert "cut off by the test" in (failed.cause or "")
     assert stack.held() == {}
@@ -131,7 +138,7 @@ def test_a_function_that_dies_once_is_invoked_again(stack: Stack, fault: Fault) 
     created = stack.create()
 
     assert created.status == "SUCCEEDED"
-    assert stack.waits(created) == ["Register", "CreateSchedule", "ReadBack"]
+    assert stack.waits(created) == ["Register", "CreateSchedule", "VerifyCreate"]
     assert created.output["read_back"] is True
     assert stack.held() == stack.registered(by=created)
 
@@ -218,7 +225,7 @@ def test_a_task_that_times_out_is_compensated_and_the_caller_sees_the_timeout(
         hung.let_go.set()
 
     assert (failed.status, failed.error) == ("FAILED", "States.Timeout")
-    assert failed.states[3:] == ["CreateSchedule", "VerifyCreate", "VerifyOutcome", *FAILED_CREATE]
+    assert failed.states[3:] == ["CreateSchedule", "ConfirmRegister", "VerifyCreate", "VerifyOutcome", *FAILED_CREATE]
     assert hasty.waits(failed) == ["CreateSchedule", "CreateSchedule"]
     assert hasty.held() == {}
 
@@ -262,7 +269,7 @@ def test_a_duplicate_that_only_temporal_notices_is_compensated_and_leaves_the_fi
     duplicate = stack.create()
 
     assert (duplicate.status, duplicate.error) == ("FAILED", "ScheduleAlreadyExists")
-    assert duplicate.states[3:] == ["CreateSchedule", *FAILED_CREATE]
+    assert duplicate.states[3:] == ["CreateSchedule", "Conflict", "Compensate", "OriginalError", "Failed"]
     assert stack.held() == {}
     memo = stack.scheduled()
     assert memo

@@ -12,13 +12,22 @@ def test_1_register_writes_edge_owner_fence_and_lease_before_temporal_is_touched
     created = stack.create()
 
     assert created.status == "SUCCEEDED"
-    assert created.states == ["Accept", "Register", "RegisterOutcome", "CreateSchedule", "ReadBack", "Created"]
+    assert created.states == [
+        "Accept",
+        "Register",
+        "RegisterOutcome",
+        "CreateSchedule",
+        "CreateOutcome",
+        "ReadBack",
+        "Created",
+    ]
     assert created.output.pop("schedule")["schedule_id"] == f"{stack.agent}--daily"
     assert created.output == {
         "outcome": "created",
         "schedule_id": f"{stack.agent}--daily",
         "registered": True,
         "read_back": True,
+        "replayed": False,
     }
     assert stack.held() == stack.registered(by=created)
     memo = stack.scheduled()
@@ -93,15 +102,8 @@ def test_3_a_create_that_never_reached_temporal_is_compensated_with_the_original
 
     assert (failed.status, failed.error) == ("FAILED", "TemporalUnavailable")
     assert failed.message.startswith("Temporal: UNAVAILABLE")
-    assert failed.states[3:] == [
-        "CreateSchedule",
-        "VerifyCreate",
-        "VerifyOutcome",
-        "WasRegistered",
-        "Compensate",
-        "OriginalError",
-        "Failed",
-    ]
+    assert failed.states[4:7] == ["ConfirmRegister", "VerifyCreate", "VerifyOutcome"]
+    assert failed.states[7:] == ["WasRegistered", "Compensate", "OriginalError", "Failed"]
     assert stack.waits(failed) == ["CreateSchedule", "CreateSchedule"]
     assert stack.held() == {}
     assert stack.scheduled() is None
@@ -127,12 +129,13 @@ def test_4_a_failed_read_back_never_compensates(stack: Stack) -> None:
     created = stack.create()
 
     assert created.status == "SUCCEEDED"
-    assert created.states[-3:] == ["ReadBack", "NotReadBack", "Created"]
+    assert created.states[-2:] == ["ReadBack", "NotReadBack"]
     assert created.output == {
         "outcome": "created",
         "schedule_id": f"{stack.agent}--daily",
         "registered": True,
         "read_back": False,
+        "replayed": False,
         "schedule": None,
     }
     assert stack.held() == stack.registered(by=created)
@@ -177,7 +180,7 @@ def test_6_delete_goes_to_temporal_first_and_removes_every_relationship(stack: S
     deleted = stack.delete()
 
     assert deleted.status == "SUCCEEDED"
-    assert deleted.states == ["Accept", "DeleteSchedule", "Deregister", "Deleted"]
+    assert deleted.states == ["Accept", "FindSchedule", "Found", "Deregister", "DeregisterOutcome", "Deleted"]
     assert deleted.output == {
         "outcome": "deleted",
         "schedule_id": f"{stack.agent}--daily",
@@ -205,7 +208,7 @@ def test_6_a_delete_that_temporal_does_not_answer_fails_and_deregisters_nothing(
     failed = stack.delete()
 
     assert (failed.status, failed.error) == ("FAILED", "TemporalUnavailable")
-    assert failed.states == ["Accept", "DeleteSchedule", "OriginalError", "Failed"]
+    assert failed.states == ["Accept", "FindSchedule", "Found", "DeleteSchedule", "OriginalError", "Failed"]
     assert stack.held() == stack.registered(by=created)
     assert stack.scheduled()
 
@@ -217,7 +220,7 @@ def test_7_a_deregister_that_stays_broken_neither_blocks_nor_fails_the_delete(st
     deleted = stack.delete()
 
     assert deleted.status == "SUCCEEDED"
-    assert deleted.states == ["Accept", "DeleteSchedule", "Deregister", "DeregisterDeferred", "Deleted"]
+    assert deleted.states[2:] == ["Found", "DeleteSchedule", "Deregister", "DeregisterDeferred", "Deleted"]
     assert deleted.output["deregistered"] is False
     assert stack.waits(deleted) == ["Deregister"] * 3
     assert stack.scheduled() is None

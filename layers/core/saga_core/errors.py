@@ -4,14 +4,20 @@
     ├── InvalidRequest            422  the input does not fit the model; nothing was called
     ├── ScheduleRejected          400  Temporal refuses the schedule (bad cron, unknown namespace, ...)
     ├── AgentUpdateDenied         403  the principal may not update the agent
+    ├── ScheduleNotFound          404  there is no such schedule, or none any more
     ├── ScheduleAlreadyExists     409  the name is taken
+    ├── CreateInProgress          409  another create of the name is in flight, or was interrupted a short while ago
+    ├── IdempotencyKeyReused      409  the key came with another request before
     ├── AuthorizationUnavailable  503  SpiceDB gave no usable answer; transient, retried first
     ├── TemporalUnavailable       503  Temporal gave no usable answer; transient, retried first
     ├── ConfigurationError        500  an engine refuses this application itself: no schema, no permission, bad secret
-    └── CompensationFailed        500  both the create and its compensation failed; raised by the state machine alone
+    ├── CompensationFailed        500  both the create and its compensation failed
+    └── OutcomeUnknown            504  whether the schedule was created could not be settled
 
 The name of a class is part of the contract: the state machines list it in ``ErrorEquals`` and callers see it as the
-execution's ``error``. Errors are told apart by the code an engine answers with, never by the text of its message.
+execution's ``error``. CreateInProgress, IdempotencyKeyReused, ScheduleNotFound, CompensationFailed and OutcomeUnknown
+are raised by the state machines, the others by the functions. Errors are told apart by the code an engine answers with,
+never by the text of its message.
 """
 
 from http import HTTPStatus
@@ -48,6 +54,24 @@ class ScheduleAlreadyExists(SagaError):
     http_status = HTTPStatus.CONFLICT
 
 
+class ScheduleNotFound(SagaError):
+    """There is no such schedule. As a create's error: it was deleted while it was being created."""
+
+    http_status = HTTPStatus.NOT_FOUND
+
+
+class CreateInProgress(SagaError):
+    """Another create of this name is in flight, or was interrupted and its lease is not over yet."""
+
+    http_status = HTTPStatus.CONFLICT
+
+
+class IdempotencyKeyReused(SagaError):
+    """The schedule was created with this idempotency key and another request."""
+
+    http_status = HTTPStatus.CONFLICT
+
+
 class AuthorizationUnavailable(SagaError):
     """SpiceDB did not answer, or not usably. Whether a write took effect is unknown."""
 
@@ -67,6 +91,11 @@ class ConfigurationError(SagaError):
 class CompensationFailed(SagaError):
     """A create failed and so did its compensation: relationships without a schedule may be left.
 
-    No function raises it. It is the error of an execution that ends in the state of the same name; the cause holds
-    the original error and the compensation's.
+    The cause holds the original error and the compensation's.
     """
+
+
+class OutcomeUnknown(SagaError):
+    """Whether the schedule was created could not be settled; nothing was undone. Repeating the create settles it."""
+
+    http_status = HTTPStatus.GATEWAY_TIMEOUT

@@ -2,8 +2,8 @@
 
     CreateRequest   what starts a create machine: {agent_id, schedule: NewSchedule, principal?, idempotency_key?}
     DeleteRequest   what starts a delete machine: {agent_id, schedule_name}
-    CreateStep      what a function of the create machine gets: {execution_id, request: CreateRequest, ...}
-    DeleteStep      what a function of the delete machine gets: {execution_id, request: DeleteRequest, ...}
+    …Step           what a function gets: {execution_id, request: CreateRequest or DeleteRequest, ...}
+    Holder          who holds a schedule's name in SpiceDB
     ScheduleView    a schedule as callers see it
     Memo            what a schedule's memo in Temporal says of the operation that made it
 
@@ -38,6 +38,10 @@ MAX_WORKFLOW_PARAMS_BYTES = 65_536
 MAX_SECONDS = 3_155_760_000
 
 
+# Under these keys a step holds the caller's own input.
+_WRAPPERS = ("request", "create", "delete")
+
+
 class Model(BaseModel):
     """Base of all models: strict, frozen, without unknown fields."""
 
@@ -60,7 +64,7 @@ def describe_problems(error: ValidationError) -> str:
     """``field: what is wrong`` for each problem, without the values, which may be private."""
     problems = []
     for problem in error.errors(include_url=False, include_input=False):
-        path = ".".join(str(part) for part in problem["loc"] if part != "request") or "input"
+        path = ".".join(str(part) for part in problem["loc"] if part not in _WRAPPERS) or "input"
         problems.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(problems)
 
@@ -253,8 +257,102 @@ class CreateStep(_Step):
         return ids.registration(self.execution_id)
 
 
+class Holder(Model):
+    """Who holds a schedule's name in SpiceDB.
+
+    Attributes:
+        registration: fence of the operation that registered it; null where the relationships carry no fence.
+        lease_seconds: how long that operation's lease still lasts; 0 when it is over or there is none.
+    """
+
+    registration: str | None
+    lease_seconds: int
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether the operation has to be taken for running."""
+        return self.lease_seconds > 0
+
+
+class RegisterStep(CreateStep):
+    """Event of register.
+
+    Attributes:
+        repeat: whether this execution has registered before and only makes sure that its registration stands.
+    """
+
+    repeat: bool = False
+
+
+class TemporalCreateStep(CreateStep):
+    """Event of temporal_create.
+
+    Attributes:
+        registered: whether this execution's registration stands, so that the name is its own.
+        attempt: 0 for the first invocation, then counting up.
+    """
+
+    registered: bool
+    attempt: int
+
+
+class CompensateStep(CreateStep):
+    """Event of compensate.
+
+    Attributes:
+        stale: whose relationships to clear away in place of this execution's own: those of an interrupted create.
+    """
+
+    stale: Holder | None = None
+
+
+class Match(StrEnum):
+    """What a schedule in Temporal is to an operation that asks for its name."""
+
+    ABSENT = "absent"
+    OURS = "ours"  # this very operation made it
+    REPLAY = "replay"  # an earlier operation with the same idempotency key made it, of the same request
+    REUSED = "reused"  # an earlier operation with the same idempotency key made it, of another request
+    OTHER = "other"
+
+
+class DescribeStep(_Step):
+    """Event of temporal_describe, in either machine: exactly one of ``create`` and ``delete``.
+
+    Attributes:
+        holder: who holds the name in SpiceDB, where a create found it held.
+    """
+
+    create: CreateRequest | None = None
+    delete: DeleteRequest | None = None
+    holder: Holder | None = None
+
+    @property
+    def request(self) -> CreateRequest | DeleteRequest:
+        """The request, whichever it is."""
+        request = self.create or self.delete
+        if request is None:
+            raise InvalidRequest("input: is neither a create nor a delete request")
+        return request
+
+    def match(self, memo: "Memo | None") -> Match:
+        """What a schedule with this memo is to the operation that asks; None: this application did not make it."""
+        if memo is None or self.create is None:
+            return Match.OTHER
+        if memo.registration == ids.registration(self.execution_id):
+            return Match.OURS
+        key = self.create.idempotency_key
+        if key is None or key != memo.idempotency_key:
+            return Match.OTHER
+        if (memo.request, memo.creator) != (self.create.schedule, subject_text(self.create.creator)):
+            return Match.REUSED
+        # An earlier create that registered succeeded only if its registration stands.
+        stands = memo.creator is None or (self.holder is not None and self.holder.registration == memo.registration)
+        return Match.REPLAY if stands else Match.OTHER
+
+
 class DeleteStep(_Step):
-    """Event of a function of the delete machine."""
+    """Event of temporal_delete."""
 
     request: DeleteRequest
 
@@ -295,7 +393,7 @@ class Memo(Model):
         request = step.request
         return cls(
             registration=step.registration,
-            creator=":".join(request.creator) if request.creator else None,
+            creator=subject_text(request.creator),
             agent_id=request.agent_id,
             request=request.schedule,
             idempotency_key=request.idempotency_key,
@@ -341,6 +439,11 @@ class ScheduleView(Model):
     next_action_times: list[datetime]
     last_action_time: datetime | None
     created_at: datetime | None
+
+
+def subject_text(subject: tuple[str, str] | None) -> str | None:
+    """``{type}:{id}`` of a SpiceDB subject."""
+    return ":".join(subject) if subject else None
 
 
 def to_json(model: BaseModel) -> Mapping[str, Any]:

@@ -54,14 +54,15 @@ class SpiceDBSettings(_FromEnvironment):
         spicedb_tls: whether to use TLS; off only for a laptop.
         spicedb_token_secret: reference to the pre-shared key.
         spicedb_ca_secret: reference to the PEM of a private certificate authority, if it has one.
-        lease_seconds: how long a create counts as in flight; longer than the create machine's own timeout.
+        lease_seconds: how long a create counts as in flight; longer than the timeouts of the create
+            and the delete machine together.
     """
 
     spicedb_endpoint: Address
     spicedb_tls: bool = True
     spicedb_token_secret: SecretReference
     spicedb_ca_secret: SecretReference | None = None
-    lease_seconds: int = Field(default=420, gt=0)
+    lease_seconds: int = Field(default=720, gt=0)
 
 
 class TemporalSettings(_FromEnvironment):

@@ -4,6 +4,7 @@ Every method is one step of a saga: it may run twice, and it leaves the relation
 method relies on is checked by SpiceDB in the same transaction as the write (a precondition), not read beforehand.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -38,7 +39,7 @@ from grpcutil import bearer_token_credentials
 
 from saga_core.deadlines import Deadline
 from saga_core.errors import AgentUpdateDenied, AuthorizationUnavailable, ConfigurationError, SagaError
-from saga_core.models import CreateRequest
+from saga_core.models import CreateRequest, Holder
 from saga_core.settings import SpiceDBSettings, read_secret
 
 SCHEDULE = "agent_schedule"
@@ -72,16 +73,16 @@ class RegisterOutcome(StrEnum):
 
 
 @dataclass(frozen=True)
-class Holder:
-    """Who holds a schedule's name in SpiceDB.
+class Deregistered:
+    """What deregister came to.
 
     Attributes:
-        registration: fence of the operation that registered it; None where the relationships carry no fence.
-        in_flight: whether that operation's lease is live.
+        done: whether no relationship of the deleted schedule is left.
+        again: whether the operation that had registered it may still be in flight, and so may bring the schedule back.
     """
 
-    registration: str | None
-    in_flight: bool
+    done: bool
+    again: bool
 
 
 class SpiceDB:
@@ -99,24 +100,40 @@ class SpiceDB:
 
     def register(
         self, request: CreateRequest, registration: str, execution_id: str, deadline: Deadline
-    ) -> RegisterOutcome:
+    ) -> tuple[RegisterOutcome, Holder | None]:
         """Write owner, ``parent_agent``, fence and lease of a new schedule, if its creator may update the agent.
 
-        OCCUPIED: another operation's relationships are there. SKIPPED: no creator can be resolved; nothing was asked.
+        OCCUPIED: another operation's relationships are there, the holder's. SKIPPED: no creator can be resolved;
+        nothing was asked.
 
         Raises:
             AgentUpdateDenied: the creator may not update the agent. Nothing was written.
         """
         creator = request.creator
         if creator is None:
-            return RegisterOutcome.SKIPPED
+            return RegisterOutcome.SKIPPED, None
         if not self._may_update_agent(request.agent_id, creator, deadline):
             # A repeat of a register that has already written was authorized when it wrote.
             holder = self.holder(request.schedule_id, deadline)
             if holder and holder.registration == registration:
-                return RegisterOutcome.REGISTERED
+                return RegisterOutcome.REGISTERED, holder
             raise AgentUpdateDenied(f"the creator may not update agent {request.agent_id}")
+        return self._write(request, creator, registration, execution_id, deadline)
 
+    def register_again(
+        self, request: CreateRequest, registration: str, execution_id: str, deadline: Deadline
+    ) -> tuple[RegisterOutcome, Holder | None]:
+        """Make sure that what `register` wrote stands: write it again where a delete has removed it since.
+
+        The creator's permission is not asked for again: it was there when this operation registered.
+        """
+        if request.creator is None:
+            return RegisterOutcome.SKIPPED, None
+        return self._write(request, request.creator, registration, execution_id, deadline)
+
+    def _write(
+        self, request: CreateRequest, creator: tuple[str, str], registration: str, execution_id: str, deadline: Deadline
+    ) -> tuple[RegisterOutcome, Holder | None]:
         resource = ObjectReference(object_type=SCHEDULE, object_id=request.schedule_id)
         write = WriteRelationshipsRequest(
             updates=[
@@ -139,8 +156,9 @@ class SpiceDB:
                     f"the relationships of {request.schedule_id} went away while they were being looked at"
                 ) from None
             if holder.registration != registration:
-                return RegisterOutcome.OCCUPIED
-        return RegisterOutcome.REGISTERED
+                return RegisterOutcome.OCCUPIED, holder
+            return RegisterOutcome.REGISTERED, holder
+        return RegisterOutcome.REGISTERED, None
 
     def holder(self, schedule_id: str, deadline: Deadline) -> Holder | None:
         """Who holds the schedule's name at this moment, or None if it has no relationship at all."""
@@ -157,10 +175,10 @@ class SpiceDB:
         if not relationships:
             return None
         fences = [r.subject.object.object_id for r in relationships if r.relation == "registered_by"]
-        return Holder(
-            registration=fences[0] if fences else None,
-            in_flight=any(r.relation == "creating" for r in relationships),
-        )
+        leases = [r.optional_expires_at.ToDatetime(UTC) for r in relationships if r.relation == "creating"]
+        # SpiceDB decides by its own clock whether a lease is over; one that it still shows lasts a second at least.
+        seconds = [max(1, math.ceil((lease - self._now()).total_seconds())) for lease in leases]
+        return Holder(registration=fences[0] if fences else None, lease_seconds=max(seconds, default=0))
 
     def remove(self, schedule_id: str, registration: str, deadline: Deadline) -> bool:
         """Remove every relationship of the schedule, if ``registration`` is the operation that registered it.
@@ -169,22 +187,34 @@ class SpiceDB:
         """
         return self._remove(schedule_id, [_must_match(schedule_id, "registered_by", registration)], deadline)
 
-    def remove_abandoned(self, schedule_id: str, deadline: Deadline) -> bool:
-        """Remove every relationship of a schedule that Temporal does not have, unless a create is in flight.
+    def clear(self, schedule_id: str, registration: str | None, deadline: Deadline) -> bool:
+        """Remove every relationship that an interrupted operation left on a schedule, unless a lease is live.
 
-        Answers whether none is left.
+        ``registration`` is that operation's fence; None clears relationships that carry no fence. Answers whether
+        there was anything to remove.
         """
-        holder = self.holder(schedule_id, deadline)
-        if holder is None:
-            return True
-        if holder.in_flight:
-            return False
         fence = (
-            _must_match(schedule_id, "registered_by", holder.registration)
-            if holder.registration
+            _must_match(schedule_id, "registered_by", registration)
+            if registration
             else _must_not_match(schedule_id, "registered_by")
         )
         return self._remove(schedule_id, [fence, _must_not_match(schedule_id, "creating")], deadline)
+
+    def deregister(self, schedule_id: str, registration: str | None, deadline: Deadline) -> Deregistered:
+        """Remove every relationship of a schedule that is no longer in Temporal.
+
+        ``registration`` is the fence in the deleted schedule's memo. Relationships under any other fence, or under
+        none, go only where no lease is live: theirs may be a create in flight.
+        """
+        holder = self.holder(schedule_id, deadline)
+        if holder is None:
+            return Deregistered(done=True, again=False)
+        if registration and holder.registration == registration:
+            removed = self.remove(schedule_id, registration, deadline)
+            return Deregistered(done=True, again=holder.in_flight or not removed)
+        if holder.in_flight:
+            return Deregistered(done=False, again=False)
+        return Deregistered(done=self.clear(schedule_id, holder.registration, deadline), again=False)
 
     def _remove(self, schedule_id: str, preconditions: list[Precondition], deadline: Deadline) -> bool:
         request = DeleteRelationshipsRequest(

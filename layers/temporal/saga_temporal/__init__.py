@@ -117,8 +117,11 @@ class Temporal:
         self._run = run
         self._service: WorkflowService | None = None
 
-    def create(self, request: CreateRequest, memo: Memo, deadline: Deadline) -> None:
+    def create(self, request: CreateRequest, memo: Memo, deadline: Deadline, *, over_stray: bool) -> str | None:
         """Create the schedule with ``memo.registration`` as request id; a repeat of the same create is no error.
+
+        With ``over_stray`` the caller holds the schedule's name in SpiceDB: a schedule of that name that has a creator
+        is then nobody's, and is deleted first. Answers the registration of such a stray, if there was one.
 
         Raises:
             ScheduleAlreadyExists: a schedule of that name is there and another operation made it.
@@ -136,17 +139,27 @@ class Temporal:
             self._call(lambda service: service.create_schedule, message, deadline)
         except RPCError as error:
             if error.status is RPCStatusCode.ALREADY_EXISTS:
-                # The server remembers one request id a schedule, and only while its current run lasts.
-                found = self.describe(request.schedule_id, deadline)
-                if found and found.memo and found.memo.registration == memo.registration:
-                    return
-                raise ScheduleAlreadyExists(f"schedule {request.schedule_id} exists already") from None
+                return self._create_over(request, memo, deadline, over_stray=over_stray)
             if error.status in (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.NOT_FOUND):
                 asked = {"cron_expression", "timezone", "task_queue", "start_at", "end_at"}
                 values = request.schedule.model_dump(mode="json", include=asked, exclude_none=True)
                 fields = ", ".join(f"schedule.{name}={value!r}" for name, value in values.items())
                 raise ScheduleRejected(f"Temporal rejects the schedule ({fields}): {error.message}") from None
             raise _classified(error) from None
+        return None
+
+    def _create_over(self, request: CreateRequest, memo: Memo, deadline: Deadline, *, over_stray: bool) -> str | None:
+        """Go on where a schedule of the name is there: it is this operation's own, a stray, or another's."""
+        # The server remembers one request id a schedule, and only while its current run lasts; the memo stays.
+        found = self.describe(request.schedule_id, deadline)
+        there = found.memo if found else None
+        if there and there.registration == memo.registration:
+            return None
+        if over_stray and there and there.creator:
+            self.delete(request.schedule_id, deadline)
+            self.create(request, memo, deadline, over_stray=False)
+            return there.registration
+        raise ScheduleAlreadyExists(f"schedule {request.schedule_id} exists already")
 
     def describe(self, schedule_id: str, deadline: Deadline) -> Description | None:
         """The schedule, or None if there is none."""
