@@ -1,0 +1,149 @@
+"""Every function, built by SAM and run in Lambda's container, answers what the same function answers in process.
+
+It needs Docker and the result of `sam build`. `make sam-local` sees to the latter; other runs of pytest leave this
+folder out.
+"""
+
+import json
+import logging
+import subprocess
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from local.bridge import ARCHITECTURE, HOST_NAME, bridge
+from local.endpoints import REGION, Endpoints, own_agent
+from local.stack import engines, parameters, running
+from local.template import Function, Template
+from tests.ports import free_port
+
+logger = logging.getLogger(__name__)
+
+ROOT = Path(__file__).parents[2]
+EVENTS = ROOT / "events"
+SAM = ROOT / ".tools" / "bin" / "sam"
+INVOKE_SECONDS = 300  # the first one builds an image, and may have to fetch another before
+
+# A schedule's whole life, then a create that is given up: the verb, after which the function's folder and its event are
+# called, and what the answer has to say, among other things.
+LIFE: list[tuple[str, dict[str, Any]]] = [
+    ("register", {"outcome": "registered"}),
+    ("temporal_create", {"repeated": False}),
+    ("temporal_describe", {"match": "ours"}),
+    ("temporal_delete", {"existed": True}),
+    ("deregister", {"deregistered": True}),
+    ("register", {"outcome": "registered"}),
+    ("compensate", {"removed": True}),
+]
+VOLATILE = ("created_at", "next_action_times")
+
+Invoke = Callable[[Function, Path], Any]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, Any]]:
+    """What each step of LIFE, and then a register of a bad event, answered: in process, and in a container."""
+    bad = tmp_path_factory.mktemp("events") / "bad.json"
+    event = json.loads((EVENTS / "register.json").read_text())
+    event["request"]["agent_id"] = "weather--agent"
+    bad.write_text(json.dumps(event))
+    events = [*((verb, EVENTS / f"{verb}.json") for verb, _ in LIFE), ("register", bad)]
+
+    endpoints = Endpoints(free_port(), free_port(), free_port(), free_port())
+    functions = {f.code.name: f for f in Template(ROOT / "template.yaml", parameters(endpoints)).functions}
+    logs = tmp_path_factory.mktemp("logs")
+
+    # Engines of its own for each round: Temporal remembers the request id of a deleted schedule, and would take the
+    # second create for a repeat of the first.
+    logger.info("starting SpiceDB, Temporal and the functions in process …")
+    with running(endpoints, logs, persist=None):
+        own_agent(endpoints.spicedb_client(), "weather-agent", "alice")
+        invoke = _in_process(endpoints)
+        in_process = [invoke(functions[verb], path) for verb, path in events]
+    logger.info("starting SpiceDB, Temporal and a bridge to them …")
+    with engines(endpoints, logs, persist=None), bridge(endpoints) as address:
+        own_agent(endpoints.spicedb_client(), "weather-agent", "alice")
+        invoke = _in_container(address)
+        in_container = [invoke(functions[verb], path) for verb, path in events]
+    return list(zip(in_process, in_container, strict=True))
+
+
+def _in_process(endpoints: Endpoints) -> Invoke:
+    client = boto3.client(
+        "lambda",
+        endpoint_url=endpoints.aws,
+        region_name=REGION,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",
+    )
+
+    def invoke(function: Function, event: Path) -> Any:
+        return json.load(client.invoke(FunctionName=function.name, Payload=event.read_bytes())["Payload"])
+
+    return invoke
+
+
+def _in_container(address: str) -> Invoke:
+    # The developer's own configuration, and what it cannot know: parameters on the command line replace those of the
+    # file, so all of them are named.
+    configuration = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    overrides = configuration["default"]["local_invoke"]["parameters"]["parameter_overrides"]
+    options = ["--add-host", f"{HOST_NAME}:{address}"]
+    options += ["--parameter-overrides", *overrides, f"Architecture={ARCHITECTURE}"]
+
+    def invoke(function: Function, event: Path) -> Any:
+        began = time.monotonic()
+        sam = subprocess.run(
+            [SAM, "local", "invoke", function.logical_id, "--event", event, *options],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=INVOKE_SECONDS,
+        )
+        logger.info(
+            "%4.1f s  sam local invoke %s --event %s", time.monotonic() - began, function.logical_id, event.name
+        )
+        # The answer alone goes to stdout; the function's log and SAM's own words go to stderr.
+        try:
+            return json.loads(sam.stdout)
+        except ValueError:
+            return pytest.fail(f"sam ended with code {sam.returncode}, no answer: {sam.stdout!r}\n{sam.stderr}")
+
+    return invoke
+
+
+def _steady(answer: Any) -> Any:
+    """An answer in which the times of this very run are masked."""
+    if isinstance(answer, dict):
+        return {key: "…" if key in VOLATILE else _steady(value) for key, value in answer.items()}
+    return [_steady(item) for item in answer] if isinstance(answer, list) else answer
+
+
+def test_every_function_is_invoked_with_an_event_of_its_own() -> None:
+    functions = Template(ROOT / "template.yaml", parameters(Endpoints())).functions
+
+    verbs = {verb for verb, _ in LIFE}
+    assert verbs == {function.code.name for function in functions}
+    assert verbs == {event.stem for event in EVENTS.glob("*.json")}
+
+
+@pytest.mark.parametrize("step", range(len(LIFE)), ids=[f"{n}-{verb}" for n, (verb, _) in enumerate(LIFE, start=1)])
+def test_a_function_in_its_container_answers_as_it_does_in_process(step: int, answers: list[tuple[Any, Any]]) -> None:
+    _, expected = LIFE[step]
+    in_process, in_container = answers[step]
+
+    assert _steady(in_container) == _steady(in_process)
+    assert {key: in_container.get(key) for key in expected} == expected
+
+
+def test_a_bad_event_fails_in_the_container_as_it_does_in_process(answers: list[tuple[Any, Any]]) -> None:
+    in_process, in_container = answers[len(LIFE)]
+
+    assert in_container["errorType"] == in_process["errorType"] == "InvalidRequest"
+    assert in_container["errorMessage"] == in_process["errorMessage"]
