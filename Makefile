@@ -15,7 +15,7 @@ export SAM_CLI_TELEMETRY = 0
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check agent diagrams schema sam-local bridge lock clean
+.PHONY: help run test explore check agent diagrams schema sam-local bridge lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ run: $(VENV) $(NODE) ## start the laptop stack and show the main job on it (ONCE
 
 test: $(VENV) $(NODE) ## run every test that needs no Docker (ARGS="-k name" is passed to pytest)
 	@.venv/bin/python -m pytest $(ARGS)
+
+explore: $(VENV) ## run the sagas through every interleaving with up to two faults (ARGS="--faults 1")
+	@.venv/bin/python -m tests.explore $(ARGS)
 
 check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, diagrams
 	.venv/bin/ruff check

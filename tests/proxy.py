@@ -2,13 +2,14 @@
 
 It forwards bytes and knows no messages, so it serves SpiceDB and Temporal alike. Faults are told by method name:
 
-    proxy.inject("WriteRelationships", Fault.LOST_REPLY)            once
-    proxy.inject("WriteRelationships", Fault.REFUSED, times=None)   until `clear`
+    proxy.inject("WriteRelationships", Fault.LOST_REPLY)                  once
+    proxy.inject("WriteRelationships", Fault.REFUSED, times=None)         until `clear`
+    proxy.inject("WriteRelationships", Fault.REFUSED, times=None, at=2)   from the second call since `clear` on
 """
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from enum import Enum
@@ -54,20 +55,46 @@ class FaultProxy(grpc.GenericRpcHandler):
 
     def __init__(self, upstream: str) -> None:
         self._channel = grpc.insecure_channel(upstream)
-        self._faults: dict[str, list[Fault]] = {}
-        self._lasting: dict[str, Fault] = {}
+        # By method and number of the call since `clear`; a lasting fault by the number of its first call.
+        self._faults: dict[tuple[str, int], Fault] = {}
+        self._lasting: dict[str, tuple[int, Fault]] = {}
+        self._acts: dict[tuple[str, int], Callable[[], object]] = {}
         self._lock = threading.Lock()
         self._cut = False
+        self._aside = False
         self.calls: list[str] = []
         self.killed = threading.Event()
 
-    def inject(self, method: str, fault: Fault, times: int | None = 1) -> None:
-        """Let the next ``times`` calls of ``method`` meet ``fault``; None: all until `clear`."""
+    def inject(self, method: str, fault: Fault, times: int | None = 1, at: int | None = None) -> None:
+        """Let ``times`` calls of ``method`` meet ``fault``; None: all until `clear`.
+
+        ``at`` is the number of the first of them, counted from 1 at `clear`; None is the next one that no fault awaits.
+        A fault injected later replaces one that awaits the same call.
+        """
         with self._lock:
+            awaited = [number for name, number in self._faults if name == method]
+            first = at or max([self.calls.count(method), *awaited]) + 1
             if times is None:
-                self._lasting[method] = fault
+                self._lasting[method] = (first, fault)
+                for number in awaited:
+                    if number >= first:
+                        del self._faults[method, number]
             else:
-                self._faults.setdefault(method, []).extend([fault] * times)
+                self._faults.update({(method, first + more): fault for more in range(times)})
+
+    def on_call(self, method: str, number: int, act: Callable[[], object]) -> None:
+        """Do something in the middle of a call, before its fault and before the engine sees it; numbered as above."""
+        with self._lock:
+            self._acts[method, number] = act
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """In the block every call is forwarded, and neither counted nor noted: others are calling."""
+        self._aside = True
+        try:
+            yield
+        finally:
+            self._aside = False
 
     def cut(self) -> None:
         """Refuse every call until `clear`: the engine is down."""
@@ -79,6 +106,7 @@ class FaultProxy(grpc.GenericRpcHandler):
             self._cut = False
             self._faults.clear()
             self._lasting.clear()
+            self._acts.clear()
             self.calls.clear()
             self.killed.clear()
 
@@ -88,7 +116,9 @@ class FaultProxy(grpc.GenericRpcHandler):
         method = path.rpartition("/")[2]
 
         def forward(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            fault = self._meet(method)
+            fault, act = self._meet(method)
+            if act:
+                act()
             if fault and fault.kills:
                 self.killed.set()
             if fault and not fault.takes_effect:
@@ -113,13 +143,17 @@ class FaultProxy(grpc.GenericRpcHandler):
 
         return grpc.stream_stream_rpc_method_handler(forward)
 
-    def _meet(self, method: str) -> Fault | None:
+    def _meet(self, method: str) -> tuple[Fault | None, Callable[[], object] | None]:
         with self._lock:
+            if self._aside:
+                return None, None
             self.calls.append(method)
+            call = (method, self.calls.count(method))
+            act = self._acts.pop(call, None)
             if self._cut:
-                return Fault.REFUSED
-            waiting = self._faults.get(method)
-            return waiting.pop(0) if waiting else self._lasting.get(method)
+                return Fault.REFUSED, act
+            first, lasting = self._lasting.get(method, (0, None))
+            return self._faults.pop(call, lasting if call[1] >= first else None), act
 
 
 @contextmanager

@@ -11,9 +11,9 @@ from saga_temporal import temporal
 def handler(event: Event, context: Context) -> Answer:
     """Describe the schedule of a ``DescribeStep``.
 
-    Answers ``{schedule_id, match, registration, registered, schedule}``: match is a ``Match``; registration is the
-    fence in the schedule's memo, null where there is none; registered tells whether the memo names a creator; schedule
-    is a ``ScheduleView`` as JSON, null unless match is ``ours`` or ``replay``.
+    Answers ``{schedule_id, exists, match, registration, registered, schedule}``: match is a ``Match``; registration is
+    the fence in the schedule's memo, null where there is none; registered tells whether the memo names a creator;
+    schedule is a ``ScheduleView`` as JSON, null unless match is ``ours`` or ``replay``.
 
     Raises:
         InvalidRequest, TemporalUnavailable, ConfigurationError.
@@ -25,6 +25,7 @@ def handler(event: Event, context: Context) -> Answer:
     match = step.match(memo) if found else Match.ABSENT
     return {
         "schedule_id": step.request.schedule_id,
+        "exists": found is not None,
         "match": match,
         "registration": memo.registration if memo else None,
         "registered": memo is not None and memo.creator is not None,

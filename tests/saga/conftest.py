@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 import sys
 import time
 import uuid
@@ -34,14 +33,13 @@ from functions.temporal_delete import app as temporal_delete
 from functions.temporal_describe import app as temporal_describe
 from local.aws import serve
 from local.endpoints import Endpoints, own_agent, relationships, state_machine_arn
-from local.process import HOST
-from local.stack import engines, parameters
+from local.stack import parameters
 from local.step_functions import Backoff
 from local.template import Template
 from saga_core import ids, settings
 from saga_spicedb import spicedb
 from saga_temporal import temporal
-from tests.proxy import FaultProxy, fault_proxy
+from tests.proxy import Fault, FaultProxy, fault_proxy
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -133,6 +131,17 @@ class Stack:
     def create(self, request: Mapping[str, Any] | None = None) -> Ended:
         """Run the create machine."""
         return self.run("create-schedule", self.request() if request is None else request)
+
+    def interrupt(self, request: Mapping[str, Any], at: str) -> Ended:
+        """Run the create machine and stop it in ``at``, CreateSchedule or ReadBack, before it has done anything."""
+        name = str(uuid.uuid4())
+        arn = f"{state_machine_arn('create-schedule').replace(':stateMachine:', ':execution:')}:{name}"
+        self.temporal.inject({"CreateSchedule": "CreateSchedule", "ReadBack": "DescribeSchedule"}[at], Fault.REFUSED)
+        self.on_wait(at, lambda: self.sfn.stop_execution(executionArn=arn))
+        self.sfn.start_execution(
+            stateMachineArn=state_machine_arn("create-schedule"), name=name, input=json.dumps(request)
+        )
+        return self.ended(arn)
 
     def delete(self, name: str = "daily") -> Ended:
         """Run the delete machine."""
@@ -232,26 +241,11 @@ def _object(reference: str) -> ObjectReference:
     return ObjectReference(object_type=object_type, object_id=object_id)
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @pytest.fixture(scope="session")
-def _engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
-    endpoints = Endpoints(spicedb_port=free_port(), temporal_port=free_port(), temporal_ui_port=free_port())
-    with engines(endpoints, tmp_path_factory.mktemp("logs"), persist=None):
-        yield endpoints
-
-
-@pytest.fixture(scope="session")
-def _proxies(_engines: Endpoints) -> Iterator[tuple[FaultProxy, FaultProxy, Template]]:
+def _proxies(running_engines: Endpoints) -> Iterator[tuple[FaultProxy, FaultProxy, Template]]:
     with (
-        fault_proxy(_engines.spicedb) as (spicedb_proxy, spicedb_port),
-        fault_proxy(_engines.temporal) as (temporal_proxy, temporal_port),
+        fault_proxy(running_engines.spicedb) as (spicedb_proxy, spicedb_port),
+        fault_proxy(running_engines.temporal) as (temporal_proxy, temporal_port),
     ):
         through = Endpoints(spicedb_port=spicedb_port, temporal_port=temporal_port)
         yield spicedb_proxy, temporal_proxy, Template(ROOT / "template.yaml", parameters(through))
@@ -298,8 +292,8 @@ def _fresh(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="session")
-def _session(_engines: Endpoints, _proxies: tuple[FaultProxy, FaultProxy, Template]) -> Iterator[Stack]:
-    with _serving(_engines, _proxies, time_scale=1) as stack:
+def _session(running_engines: Endpoints, _proxies: tuple[FaultProxy, FaultProxy, Template]) -> Iterator[Stack]:
+    with _serving(running_engines, _proxies, time_scale=1) as stack:
         yield stack
 
 
@@ -312,10 +306,10 @@ def stack(_session: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 
 @pytest.fixture
 def hasty(
-    _engines: Endpoints, _proxies: tuple[FaultProxy, FaultProxy, Template], monkeypatch: pytest.MonkeyPatch
+    running_engines: Endpoints, _proxies: tuple[FaultProxy, FaultProxy, Template], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Stack]:
     """A stack in which the timeouts of functions and tasks are a seventh of what they are."""
-    with _serving(_engines, _proxies, time_scale=0.15) as serving, _fresh(serving, monkeypatch) as stack:
+    with _serving(running_engines, _proxies, time_scale=0.15) as serving, _fresh(serving, monkeypatch) as stack:
         yield stack
 
 

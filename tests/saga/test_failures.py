@@ -156,6 +156,53 @@ def test_a_delete_is_repeated_until_it_is_done(stack: Stack, fault: Fault) -> No
     assert stack.scheduled() is None
 
 
+def test_a_delete_that_landed_unheard_is_looked_up_and_finished(stack: Stack) -> None:
+    stack.create()
+    stack.temporal.inject("DeleteSchedule", Fault.LOST_REPLY, times=None)
+
+    deleted = stack.delete()
+
+    assert deleted.output["deregistered"] is True
+    assert deleted.states[3:7] == ["DeleteSchedule", "VerifyDelete", "VerifyOutcome", "Deregister"]
+    assert stack.held() == {}
+
+
+def test_a_delete_that_can_neither_be_heard_nor_looked_up_says_so_and_a_repeat_finishes_it(stack: Stack) -> None:
+    stack.create()
+    stack.temporal.inject("DeleteSchedule", Fault.LOST_REPLY, times=None)
+    stack.on_wait("DeleteSchedule", stack.temporal.cut)
+
+    failed = stack.delete()
+    assert failed.error == "TemporalUnavailable"
+    assert (failed.cause or "").startswith("outcome unverified")
+    assert stack.held()
+
+    stack.temporal.clear()
+    stack.end_lease()
+    assert stack.delete().output["deregistered"] is True
+    assert stack.held() == {}
+
+
+def test_a_schedule_that_a_late_attempt_brings_back_is_found_by_the_delete(stack: Stack) -> None:
+    """The create's first attempt lands unheard; the delete removes all of it; the second attempt comes after."""
+    deleted: list[Ended] = []
+    stack.temporal.inject("CreateSchedule", Fault.LOST_REPLY)
+    stack.on_wait("CreateSchedule", lambda: deleted.append(stack.delete()))
+
+    created = stack.create()
+
+    assert deleted[0].output["existed"] is True
+    assert "LookAgain" in deleted[0].states
+    # Temporal may take the late attempt for a repeat of what was deleted, or create anew: both end in step.
+    if created.status == "SUCCEEDED":
+        assert stack.scheduled()
+        assert stack.held() == stack.registered(by=created)
+    else:
+        assert created.error == "ScheduleNotFound"
+        assert stack.scheduled() is None
+        assert stack.held() == {}
+
+
 def test_a_rotated_token_is_read_anew_at_the_next_try(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.create()
     stack.reconnect()

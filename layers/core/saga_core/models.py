@@ -313,6 +313,7 @@ class Match(StrEnum):
     OURS = "ours"  # this very operation made it
     REPLAY = "replay"  # an earlier operation with the same idempotency key made it, of the same request
     REUSED = "reused"  # an earlier operation with the same idempotency key made it, of another request
+    STRAY = "stray"  # it has a creator, and the name is registered by somebody else: nobody owns it
     OTHER = "other"
 
 
@@ -341,14 +342,13 @@ class DescribeStep(_Step):
             return Match.OTHER
         if memo.registration == ids.registration(self.execution_id):
             return Match.OURS
+        if self.holder and memo.creator and memo.registration != self.holder.registration:
+            return Match.STRAY
         key = self.create.idempotency_key
         if key is None or key != memo.idempotency_key:
             return Match.OTHER
-        if (memo.request, memo.creator) != (self.create.schedule, subject_text(self.create.creator)):
-            return Match.REUSED
-        # An earlier create that registered succeeded only if its registration stands.
-        stands = memo.creator is None or (self.holder is not None and self.holder.registration == memo.registration)
-        return Match.REPLAY if stands else Match.OTHER
+        same = (memo.request, memo.creator) == (self.create.schedule, subject_text(self.create.creator))
+        return Match.REPLAY if same else Match.REUSED
 
 
 class DeleteStep(_Step):

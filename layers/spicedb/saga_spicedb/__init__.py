@@ -78,7 +78,8 @@ class Deregistered:
 
     Attributes:
         done: whether no relationship of the deleted schedule is left.
-        again: whether the operation that had registered it may still be in flight, and so may bring the schedule back.
+        again: whether the operation that had registered it may, for all that is known, still be in flight, and so may
+            bring the schedule back.
     """
 
     done: bool
@@ -208,7 +209,8 @@ class SpiceDB:
         """
         holder = self.holder(schedule_id, deadline)
         if holder is None:
-            return Deregistered(done=True, again=False)
+            # Somebody has removed them: another delete, or an earlier attempt of this one, whose reply was lost.
+            return Deregistered(done=True, again=registration is not None)
         if registration and holder.registration == registration:
             removed = self.remove(schedule_id, registration, deadline)
             return Deregistered(done=True, again=holder.in_flight or not removed)

@@ -1,0 +1,175 @@
+"""What Temporal does with schedules, as a function: a state and a request in, a state and a reply out.
+
+The explorer drives the handlers against this; test_conformance.py holds it against the server. It knows CreateSchedule,
+DescribeSchedule and DeleteSchedule in one namespace that exists; a schedule in it never runs or ends by itself.
+
+The server keeps the run of a deleted schedule on record until its retention is over, and compares request ids with it
+too. So a create that repeats the request id of the schedule deleted *last* under the name succeeds and creates nothing.
+A state therefore keeps what is deleted; `live` gives what is there. The server also forgets: the record when its
+retention is over (take the deleted schedule out of the state), and the request id of a living schedule when its run is
+continued by another (put another one in its place).
+
+Of what a schedule says, the cron expressions are checked (`_is_valid_cron` tells how far), the intervals and the
+workflow type. A description has the memo, the time of creation, and the schedule as created but for the cron
+expressions, which the server turns into calendars; the defaults that the server fills in and the times of runs are left
+out.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from google.rpc.status_pb2 import Status
+from temporalio.api.common.v1 import Memo
+from temporalio.api.schedule.v1 import Schedule, ScheduleInfo
+from temporalio.api.workflowservice.v1 import (
+    CreateScheduleRequest,
+    CreateScheduleResponse,
+    DeleteScheduleResponse,
+    DescribeScheduleResponse,
+)
+from temporalio.service import RPCError, RPCStatusCode
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A schedule that is there, or that was deleted last under its name.
+
+    Attributes:
+        schedule, memo: the messages, serialized.
+        created_at: seconds since the epoch.
+        deleted: whether it is on record alone.
+    """
+
+    schedule_id: str
+    schedule: bytes
+    memo: bytes
+    request_id: str
+    created_at: float
+    deleted: bool = False
+
+
+# At most one for each schedule id.
+State = frozenset[Stored]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call that Temporal refuses."""
+
+    code: RPCStatusCode
+
+
+class _Creation(NamedTuple):
+    schedule: bytes
+    memo: bytes
+
+
+_INVALID = Failure(RPCStatusCode.INVALID_ARGUMENT)
+_ABSENT = Failure(RPCStatusCode.NOT_FOUND)
+_EXISTS_ALREADY = Failure(RPCStatusCode.ALREADY_EXISTS)
+_CREATED = CreateScheduleResponse()
+_DELETED = DeleteScheduleResponse()
+
+_CRON_LIMITS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
+_CRON_ITEM = re.compile(r"(?:\*|(?P<first>\d+)(?:-(?P<last>\d+))?)(?:/(?P<step>\d+))?")
+
+
+def apply(state: State, method: str, request: Any, now: float) -> tuple[State, Any]:
+    """The state after a call, and its reply: the response or a Failure. ``method`` is named as the client names it.
+
+    Replies are shared between calls: do not change them.
+
+    Raises:
+        NotImplementedError: the request holds something that the model does not know.
+    """
+    if not request.schedule_id:
+        return state, _INVALID
+    stored = next((each for each in state if each.schedule_id == request.schedule_id), None)
+    match method:
+        case "create_schedule":
+            return _create(state, stored, request, now)
+        case "describe_schedule":
+            return state, _ABSENT if stored is None or stored.deleted else _described(stored)
+        case "delete_schedule":
+            if stored is None or stored.deleted:
+                return state, _ABSENT
+            return state - {stored} | {replace(stored, deleted=True)}, _DELETED
+        case _:
+            raise NotImplementedError(f"the model of Temporal does not know {method}")
+
+
+def live(state: State) -> State:
+    """The schedules that are there."""
+    return frozenset(stored for stored in state if not stored.deleted)
+
+
+def error(failure: Failure) -> RPCError:
+    """What a client raises for a failure."""
+    status: bytes = Status(code=failure.code.value).SerializeToString()
+    return RPCError("as the model has it", failure.code, status)
+
+
+def _create(state: State, stored: Stored | None, request: CreateScheduleRequest, now: float) -> tuple[State, Any]:
+    creation = _understood(request.SerializeToString())
+    if creation is None:
+        return state, _INVALID
+    if stored is not None:
+        if stored.request_id == request.request_id:
+            return state, _CREATED
+        if not stored.deleted:
+            return state, _EXISTS_ALREADY
+        state -= {stored}
+    return state | {Stored(request.schedule_id, *creation, request.request_id, now)}, _CREATED
+
+
+@lru_cache(4096)
+def _understood(request: bytes) -> _Creation | None:
+    """What to store for a request, or None if it is invalid."""
+    message = CreateScheduleRequest.FromString(request)
+    schedule = message.schedule
+    crons = schedule.spec.cron_string
+    if not message.request_id or not schedule.action.start_workflow.workflow_type.name:
+        return None
+    if any(interval.interval.seconds < 1 for interval in schedule.spec.interval):
+        return None
+    if not all(_is_valid_cron(cron) for cron in crons):
+        return None
+    del crons[:]
+    return _Creation(schedule.SerializeToString(), message.memo.SerializeToString())
+
+
+@lru_cache(4096)
+def _described(stored: Stored) -> DescribeScheduleResponse:
+    info = ScheduleInfo()
+    info.create_time.FromMicroseconds(round(stored.created_at * 1_000_000))
+    return DescribeScheduleResponse(
+        schedule=Schedule.FromString(stored.schedule), memo=Memo.FromString(stored.memo), info=info
+    )
+
+
+def _is_valid_cron(cron: str) -> bool:
+    """Whether the server takes a cron expression of five fields of numbers: values, ranges, steps and lists of them.
+
+    Raises:
+        NotImplementedError: it has anything else, such as names, seconds, years, comments, a time zone or ``@daily``.
+    """
+    fields = cron.split()
+    unknown = NotImplementedError(f"the model of Temporal cannot read the cron expression {cron!r}")
+    if any(mark in cron for mark in "@=#"):
+        raise unknown
+    if not 5 <= len(fields) <= 7:
+        return False
+    if len(fields) > 5:
+        raise unknown
+    for field, (least, most) in zip(fields, _CRON_LIMITS, strict=True):
+        for item in field.split(","):
+            match = _CRON_ITEM.fullmatch(item)
+            if match is None:
+                raise unknown
+            first = int(match["first"] or least)
+            last = int(match["last"] or first)
+            if not least <= first <= last <= most or (match["step"] and int(match["step"]) < 1):
+                return False
+    return True
