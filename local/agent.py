@@ -1,30 +1,57 @@
-"""`python -m local.agent --owner alice --agent weather-agent`: makes a user the owner of an agent."""
+"""`python -m local.agent --owner alice --agent weather-agent`: makes a user the owner of an agent. See `make agent`.
+
+An error is one line on stderr and exit code 1.
+"""
 
 import argparse
 import sys
+from collections.abc import Callable
 
 import grpc
 
-from local.endpoints import Endpoints, own_agent
-from local.process import StartError
+from local.endpoints import Endpoints, bypass_proxies, own_agent
+from local.process import StartError, accepts_connections
 from saga_core import ids
 
 
 def main() -> None:
     """Parse the command line, write the relationship, say so."""
-    parser = argparse.ArgumentParser(description="Make a user the owner of an agent on the running laptop stack.")
-    parser.add_argument("--owner", required=True, help="user id, as in a request's principal.user_id")
-    parser.add_argument("--agent", required=True, help="agent id")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.agent", description="Make a user the owner of an agent on the running laptop stack."
+    )
+    # Not required by argparse: `make agent` passes on a variable that is not set as an empty text.
+    parser.add_argument("--owner", default="", help="user id, as in a request's principal.user_id")
+    parser.add_argument("--agent", default="", help="agent id")
     arguments = parser.parse_args()
+    if not arguments.owner or not arguments.agent:
+        sys.exit("agent: both are needed: make agent OWNER=<user id> AGENT=<agent id>")
+    bypass_proxies()
     try:
-        endpoints = Endpoints.from_environment()
-        owner = ids.encode_subject_id(arguments.owner)
-        own_agent(endpoints.spicedb_client(), ids.check_agent_id(arguments.agent), owner)
-    except (StartError, ValueError) as error:
+        _own(arguments.agent, arguments.owner)
+    except StartError as error:
         sys.exit(f"agent: {error}")
-    except grpc.RpcError as error:
-        sys.exit(f"agent: SpiceDB on {endpoints.spicedb}: {error.code().name}: {error.details()} (is `make run` up?)")
     print(f"user {arguments.owner} owns agent {arguments.agent}")
+
+
+def _own(agent: str, owner: str) -> None:
+    endpoints = Endpoints.from_environment()
+    agent_id = _checked("AGENT", agent, ids.check_agent_id)
+    user_id = _checked("OWNER", owner, ids.encode_subject_id)
+    if not accepts_connections(endpoints.spicedb_port):
+        raise StartError(
+            f"SpiceDB does not answer on {endpoints.spicedb}; is `make run` up, with the same SPICEDB_PORT?"
+        )
+    try:
+        own_agent(endpoints.spicedb_client(), agent_id, user_id)
+    except grpc.RpcError as error:
+        raise StartError(f"SpiceDB on {endpoints.spicedb}: {error.code().name}: {error.details()}") from error
+
+
+def _checked(name: str, value: str, check: Callable[[str], str]) -> str:
+    try:
+        return check(value)
+    except ValueError as error:
+        raise StartError(f"{name} {value!r} {error}") from error
 
 
 if __name__ == "__main__":

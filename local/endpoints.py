@@ -29,12 +29,12 @@ from botocore.config import Config
 from temporalio.client import Client
 
 from local.process import HOST, StartError
+from local.template import ACCOUNT
+from local.template import REGION as REGION  # tests import it from here, beside the other addresses
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
-ACCOUNT = "123456789012"
-REGION = "us-east-1"
 SPICEDB_TOKEN = "local"  # noqa: S105 - the laptop's, known to everybody
 NAMESPACE = "default"
 RPC_SECONDS = 5.0
@@ -103,6 +103,14 @@ def state_machine_arn(name: str) -> str:
     return f"arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{name}"
 
 
+def bypass_proxies() -> None:
+    """From here on this process, and those that it starts, ask none of the environment's HTTP proxies for 127.0.0.1.
+
+    gRPC and boto3 would.
+    """
+    os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), HOST]))
+
+
 def own_agent(client: InsecureClient, agent_id: str, user_id: str) -> None:
     """Make the user the owner of the agent."""
     owner = Relationship(
@@ -133,5 +141,5 @@ def _text(r: Relationship) -> str:
 def _port(variable: str, default: int) -> int:
     value = os.environ.get(variable) or str(default)
     if not value.isdecimal() or not 0 < int(value) < 65_536:
-        raise StartError(f"{variable}={value} is no port number")
+        raise StartError(f"{variable}={value} is no port number (1 to 65535)")
     return int(value)

@@ -4,6 +4,10 @@ Every engine is a child in a session of its own: Ctrl-C in the terminal reaches 
 its children in its own order (Child.stop). A supervisor that is killed outright can end nobody, so every child ends
 itself when its parent is gone (die_with_parent). A program that is not ours cannot do that; start_child therefore runs
 each one through `python -m local.process`, which arranges it and then becomes, or on macOS watches over, the program.
+
+An exception raised by a signal comes anywhere: between a child's start and the line that notes it, or while the others
+are being ended. A supervisor therefore blocks Ctrl-C's signal and SIGTERM, and looks for them where it waits
+(raise_interrupt).
 """
 
 import ctypes
@@ -15,11 +19,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NoReturn
 
 HOST = "127.0.0.1"
 
+_INTERRUPTS = {signal.SIGINT, signal.SIGTERM}
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _POLL_SECONDS = 0.05
 _PARENT_POLL_SECONDS = 0.25
@@ -27,7 +33,13 @@ _STOP_SECONDS = 5.0
 
 
 class StartError(Exception):
-    """A part of the stack cannot start. The text is one line for the person at the terminal."""
+    """A part of the stack cannot start, or ended by itself. The text is one line for the person at the terminal."""
+
+
+def raise_interrupt() -> None:
+    """Raise KeyboardInterrupt if this process blocks SIGINT and SIGTERM and one of them has come."""
+    if signal.sigpending() & _INTERRUPTS:
+        raise KeyboardInterrupt
 
 
 def accepts_connections(port: int) -> bool:
@@ -80,9 +92,9 @@ def _watch_parent(parent: int) -> None:
 
 
 class Child:
-    """A program that start_child started: its name, its process and where its output goes."""
+    """A program that start_child started: its name, its process and where its output goes (None: where ours goes)."""
 
-    def __init__(self, name: str, process: "subprocess.Popen[bytes]", log_path: Path) -> None:
+    def __init__(self, name: str, process: "subprocess.Popen[bytes]", log_path: Path | None) -> None:
         self.name = name
         self.process = process
         self.log_path = log_path
@@ -91,11 +103,21 @@ class Child:
         """Wait until `ready()` holds. Raises StartError when the program ends first, or after `seconds`."""
         deadline = time.monotonic() + seconds
         while not ready():
-            if (code := self.process.poll()) is not None:
-                raise StartError(f"{self.name} ended with code {code}: {self._last_line()} ({self.log_path})")
+            raise_interrupt()
+            if end := self.ended():
+                raise StartError(end)
             if time.monotonic() > deadline:
-                raise StartError(f"{self.name} was not ready within {seconds:g} s ({self.log_path})")
+                raise StartError(f"{self.name} was not ready within {seconds:g} s{self._where()}")
             time.sleep(_POLL_SECONDS)
+
+    def ended(self) -> str | None:
+        """How the program ended, as one line for the person at the terminal; None while it runs."""
+        code = self.process.poll()
+        if code is None:
+            return None
+        if code < 0:
+            return f"{self.name} was ended by a signal: {signal.strsignal(-code)}{self._where()}"
+        return f"{self.name} ended with code {code}: {self._last_line()}{self._where()}"
 
     def stop(self) -> None:
         """Ask the program to end; after 5 seconds kill it and whatever it started. Repeating it does nothing."""
@@ -107,25 +129,31 @@ class Child:
             self.process.wait()
 
     def _last_line(self) -> str:
-        lines = self.log_path.read_text(errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "it said nothing")
+        text = self.log_path.read_text(errors="replace") if self.log_path else ""
+        return next((line for line in reversed(text.split("\n")) if line.strip()), "it said nothing")
+
+    def _where(self) -> str:
+        return f" ({self.log_path})" if self.log_path else ""
 
 
-def start_child(name: str, argv: list[str], env: Mapping[str, str], log_path: Path) -> Child:
+def start_child(name: str, argv: list[str], env: Mapping[str, str], log_path: Path | None) -> Child:
     """Start `argv` in a session of its own, so that it ends with this process.
 
-    `env` is added to this process's environment; `log_path` is written anew with what the program prints. A program
-    that does not exist shows in wait_ready. Call it from a thread that lasts as long as the process (die_with_parent
-    tells why).
+    `env` is added to this process's environment; `log_path` is written anew with what the program prints, and with
+    None that goes where this process's output goes. A program that does not exist shows in wait_ready. Call it from a
+    thread that lasts as long as the process (die_with_parent tells why).
     """
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    with log_path.open("wb") as log:
+    with ExitStack() as closing:
+        log = None
+        if log_path:
+            log_path.parent.mkdir(parents=True, exist_ok=True)
+            log = closing.enter_context(log_path.open("wb"))
         process = subprocess.Popen(
             [sys.executable, "-m", "local.process", str(os.getpid()), *argv],
             env={**os.environ, **env},
             stdin=subprocess.DEVNULL,
             stdout=log,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if log else None,
             start_new_session=True,
         )
     return Child(name, process, log_path)
