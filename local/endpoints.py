@@ -29,8 +29,7 @@ from botocore.config import Config
 from temporalio.client import Client
 
 from local.process import HOST, StartError
-from local.template import ACCOUNT
-from local.template import REGION as REGION  # tests import it from here, beside the other addresses
+from local.template import ACCOUNT, REGION
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

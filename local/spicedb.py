@@ -244,7 +244,8 @@ def _load_engine() -> None:
     os.environ["SPICEDB_LIBRARY_PATH"] = os.environ.get("SPICEDB_LIBRARY_PATH") or str(installed)
     library = Path(ffi._find_library())
     if not library.exists():
-        raise StartError(f"SpiceDB's engine is not installed ({library} is missing); run `make` to get it")
+        missing = f"SpiceDB's engine is not installed ({library} is missing)"
+        raise StartError(f"{missing}; remove node_modules and run `make run`")
     # The bindings declare this argument as a string but pass an address, so that every error would end as an
     # ArgumentError of ctypes instead of saying what is wrong.
     ffi._get_lib().spicedb_free.argtypes = [ctypes.c_void_p]

@@ -17,9 +17,9 @@ import boto3
 import pytest
 
 from local.bridge import ARCHITECTURE, HOST_NAME, bridge
-from local.endpoints import REGION, Endpoints, own_agent
+from local.endpoints import Endpoints, own_agent
 from local.stack import engines, parameters, running
-from local.template import Function, Template
+from local.template import REGION, Function, Template
 from tests.ports import free_port
 
 logger = logging.getLogger(__name__)
