@@ -58,7 +58,7 @@ class FaultProxy(grpc.GenericRpcHandler):
         # By method and number of the call since `clear`; a lasting fault by the number of its first call.
         self._faults: dict[tuple[str, int], Fault] = {}
         self._lasting: dict[str, tuple[int, Fault]] = {}
-        self._acts: dict[tuple[str, int], Callable[[], object]] = {}
+        self._acts: dict[tuple[str, int], list[Callable[[], object]]] = {}
         self._lock = threading.Lock()
         self._cut = False
         self._aside = False
@@ -85,7 +85,7 @@ class FaultProxy(grpc.GenericRpcHandler):
     def on_call(self, method: str, number: int, act: Callable[[], object]) -> None:
         """Do something in the middle of a call, before its fault and before the engine sees it; numbered as above."""
         with self._lock:
-            self._acts[method, number] = act
+            self._acts.setdefault((method, number), []).append(act)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -116,8 +116,8 @@ class FaultProxy(grpc.GenericRpcHandler):
         method = path.rpartition("/")[2]
 
         def forward(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            fault, act = self._meet(method)
-            if act:
+            fault, acts = self._meet(method)
+            for act in acts:
                 act()
             if fault and fault.kills:
                 self.killed.set()
@@ -143,17 +143,17 @@ class FaultProxy(grpc.GenericRpcHandler):
 
         return grpc.stream_stream_rpc_method_handler(forward)
 
-    def _meet(self, method: str) -> tuple[Fault | None, Callable[[], object] | None]:
+    def _meet(self, method: str) -> tuple[Fault | None, list[Callable[[], object]]]:
         with self._lock:
             if self._aside:
-                return None, None
+                return None, []
             self.calls.append(method)
-            call = (method, self.calls.count(method))
-            act = self._acts.pop(call, None)
+            number = self.calls.count(method)
+            acts = self._acts.pop((method, number), [])
             if self._cut:
-                return Fault.REFUSED, act
+                return Fault.REFUSED, acts
             first, lasting = self._lasting.get(method, (0, None))
-            return self._faults.pop(call, lasting if call[1] >= first else None), act
+            return self._faults.pop((method, number), lasting if number >= first else None), acts
 
 
 @contextmanager

@@ -141,7 +141,7 @@ def _recovers(explorer: Explorer, world: World) -> str:
     if stored is None:
         return f"a repeated create makes no schedule: {ending}"
     fence = {t[4] for t in live(after.spicedb) if t[2] == "registered_by"}
-    if memo_of(stored)["creator"] and fence != {registration_of(stored)}:
+    if fence != ({registration_of(stored)} if memo_of(stored)["creator"] else set()):
         return f"after a repeated create the systems differ: {ending}"
     if ending.status == "FAILED" and ending.error != "ScheduleAlreadyExists":
         return f"a repeated create fails: {ending}"

@@ -311,8 +311,7 @@ def _understood_write(message: WriteRelationshipsRequest) -> _Write:
 
 def _understood_delete(message: DeleteRelationshipsRequest) -> _Delete:
     _require_modelled(not message.optional_limit and not message.optional_allow_partial_deletions)
-    _require(message.HasField("relationship_filter"))
-    wanted = _formed_filter(message.relationship_filter)
+    wanted = _formed_filter(message, "relationship_filter")
     conditions = _formed_conditions(message.optional_preconditions)
     for each in (wanted, *(condition.filter for condition in conditions)):
         _require_sound(each)
@@ -322,8 +321,7 @@ def _understood_delete(message: DeleteRelationshipsRequest) -> _Delete:
 def _understood_read(message: ReadRelationshipsRequest) -> _Read:
     _require_modelled(message.consistency.fully_consistent)
     _require_modelled(not message.optional_limit and not message.HasField("optional_cursor"))
-    _require(message.HasField("relationship_filter"))
-    wanted = _formed_filter(message.relationship_filter)
+    wanted = _formed_filter(message, "relationship_filter")
     _require_sound(wanted)
     if wanted.resource_type and wanted.relation and _SCHEMA[wanted.resource_type][wanted.relation].is_permission:
         raise _RefusedError(grpc.StatusCode.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_SCHEMA_TYPE_ERROR)
@@ -364,13 +362,14 @@ def _formed_conditions(preconditions: Iterable[Precondition]) -> tuple[_Conditio
     conditions = []
     for precondition in preconditions:
         _require(precondition.operation in Precondition.Operation.values()[1:])
-        _require(precondition.HasField("filter"))
         must_match = precondition.operation == Precondition.OPERATION_MUST_MATCH
-        conditions.append(_Condition(_formed_filter(precondition.filter), must_match))
+        conditions.append(_Condition(_formed_filter(precondition, "filter"), must_match))
     return tuple(conditions)
 
 
-def _formed_filter(message: RelationshipFilter) -> _Filter:
+def _formed_filter(request: Any, field: str) -> _Filter:
+    _require(request.HasField(field))
+    message: RelationshipFilter = getattr(request, field)
     subject = message.optional_subject_filter
     _require_modelled(not subject.HasField("optional_relation"))
     for pattern, text in (

@@ -193,8 +193,8 @@ class Stack:
 
     def end_lease(self, name: str = "daily") -> None:
         """Make the lease of the create that holds a schedule's name be over, as time would."""
-        lease = self.held(name)["creating"]
-        self._write(RelationshipUpdate.OPERATION_DELETE, f"agent_schedule:{self._id(name)}", "creating", lease)
+        if lease := self.held(name).get("creating"):
+            self._write(RelationshipUpdate.OPERATION_DELETE, f"agent_schedule:{self._id(name)}", "creating", lease)
 
     def own_agent(self, user: str) -> None:
         """Make a user own the agent."""

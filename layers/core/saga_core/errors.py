@@ -2,6 +2,7 @@
 
     SagaError
     ├── InvalidRequest            422  the input does not fit the model; nothing was called
+    ├── Unauthorized              401  the token's claims do not tell who calls; raised by the HTTP API alone
     ├── ScheduleRejected          400  Temporal refuses the schedule (bad cron, unknown namespace, ...)
     ├── AgentUpdateDenied         403  the principal may not update the agent
     ├── ScheduleNotFound          404  there is no such schedule, or none any more
@@ -10,6 +11,7 @@
     ├── IdempotencyKeyReused      409  the key came with another request before
     ├── AuthorizationUnavailable  503  SpiceDB gave no usable answer; transient, retried first
     ├── TemporalUnavailable       503  Temporal gave no usable answer; transient, retried first
+    ├── StepFunctionsUnavailable  503  Step Functions did not start the execution; raised by the HTTP API alone
     ├── ConfigurationError        500  an engine refuses this application itself: no schema, no permission, bad secret
     ├── CompensationFailed        500  both the create and its compensation failed
     └── OutcomeUnknown            504  whether the schedule was created could not be settled
@@ -34,6 +36,12 @@ class InvalidRequest(SagaError):
     """The input does not fit the model. The message names each field; nothing was called."""
 
     http_status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class Unauthorized(SagaError):
+    """The claims of a verified token name nobody, two identities at once, or a blank one."""
+
+    http_status = HTTPStatus.UNAUTHORIZED
 
 
 class ScheduleRejected(SagaError):
@@ -80,6 +88,12 @@ class AuthorizationUnavailable(SagaError):
 
 class TemporalUnavailable(SagaError):
     """Temporal did not answer, or not usably. Whether a write took effect is unknown."""
+
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+class StepFunctionsUnavailable(SagaError):
+    """Step Functions did not start the execution that an HTTP request asked for. Nothing has happened."""
 
     http_status = HTTPStatus.SERVICE_UNAVAILABLE
 

@@ -4,7 +4,8 @@
     DeleteRequest   what starts a delete machine: {agent_id, schedule_name}
     …Step           what a function gets: {execution_id, request: CreateRequest or DeleteRequest, ...}
     Holder          who holds a schedule's name in SpiceDB
-    ScheduleView    a schedule as callers see it
+    ScheduleView    a schedule as callers see it; ScheduleSummary in lists; SchedulePage a list of them
+    Note, Deleted, Problem  the other bodies of the HTTP API
     Memo            what a schedule's memo in Temporal says of the operation that made it
 
 Optional fields may be absent or null. Types are strict (the text "60" is no number); times are ISO 8601 text, and a
@@ -12,7 +13,8 @@ time without an offset is UTC.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self
@@ -36,10 +38,12 @@ from saga_core.errors import InvalidRequest
 MAX_WORKFLOW_PARAMS_BYTES = 65_536
 # A hundred years: what Temporal and every client can hold without overflow, and longer than any schedule lives.
 MAX_SECONDS = 3_155_760_000
+IDEMPOTENCY_KEY_PATTERN = r"^[\x21-\x7e]{1,128}$"
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-# Under these keys a step holds the caller's own input.
-_WRAPPERS = ("request", "create", "delete")
+# Under these keys a step, or an HTTP request, holds the caller's own input.
+_WRAPPERS = ("request", "create", "delete", "body", "path", "query", "header")
 
 
 class Model(BaseModel):
@@ -57,26 +61,36 @@ class Model(BaseModel):
         try:
             return cls.model_validate(data)
         except ValidationError as error:
-            raise InvalidRequest(describe_problems(error)) from None
+            raise InvalidRequest(describe_errors(error.errors(include_url=False, include_input=False))) from None
 
 
-def describe_problems(error: ValidationError) -> str:
-    """``field: what is wrong`` for each problem, without the values, which may be private."""
+def describe_errors(errors: Iterable[Mapping[str, Any]]) -> str:
+    """``field: what is wrong`` for each of pydantic's errors, without the values, which may be private."""
     problems = []
-    for problem in error.errors(include_url=False, include_input=False):
-        path = ".".join(str(part) for part in problem["loc"] if part not in _WRAPPERS) or "input"
+    for problem in errors:
+        path = ".".join(part for part in problem["loc"] if isinstance(part, str) and part not in _WRAPPERS) or "input"
         problems.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(problems)
 
 
 def _iso_text(value: object) -> object:
-    if value is None or isinstance(value, str | datetime):
+    # Without its date first, pydantic would take text for seconds since the epoch.
+    if value is None or isinstance(value, datetime) or (isinstance(value, str) and _DATE.match(value)):
         return value
     raise ValueError("must be a time in ISO 8601, as text")
 
 
-def _aware(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value
+def _utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie in the years 1 to 9999 of UTC") from None
+
+
+def _false_if_null(value: object) -> object:
+    return False if value is None else value
 
 
 def _known_zone(value: str) -> str:
@@ -99,21 +113,41 @@ def _not_blank(value: str) -> str:
 
 
 def _small_params(value: dict[str, Any]) -> dict[str, Any]:
-    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    try:
+        size = len(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
+    except ValueError:
+        raise ValueError("holds what JSON cannot say: a number without end, or half of a surrogate pair") from None
     if size > MAX_WORKFLOW_PARAMS_BYTES:
         raise ValueError(f"is {size:,} bytes of JSON; at most {MAX_WORKFLOW_PARAMS_BYTES:,} are allowed")
     return value
 
 
-AgentId = Annotated[str, Field(min_length=1, max_length=ids.MAX_NAME_LENGTH), AfterValidator(ids.check_agent_id)]
-ScheduleName = Annotated[
-    str, Field(min_length=1, max_length=ids.MAX_NAME_LENGTH), AfterValidator(ids.check_schedule_name)
+# What a validator checks, said again for the API's specification, which cannot show a validator.
+AgentId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=ids.MAX_NAME_LENGTH,
+        json_schema_extra={"pattern": "^[A-Za-z0-9]+(-[A-Za-z0-9]+)*$"},
+    ),
+    AfterValidator(ids.check_agent_id),
 ]
-Text = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_not_blank)]
+ScheduleName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=ids.MAX_NAME_LENGTH,
+        json_schema_extra={"pattern": "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"},
+    ),
+    AfterValidator(ids.check_schedule_name),
+]
+Text = Annotated[
+    str, Field(min_length=1, max_length=1000, json_schema_extra={"pattern": r"\S"}), AfterValidator(_not_blank)
+]
 SubjectId = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_not_blank), AfterValidator(_subject)]
 Seconds = Annotated[int, Field(gt=0, le=MAX_SECONDS)]
-Time = Annotated[datetime, Field(strict=False), BeforeValidator(_iso_text), AfterValidator(_aware)]
-IdempotencyKey = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+Time = Annotated[datetime, Field(strict=False), BeforeValidator(_iso_text), AfterValidator(_utc)]
+IdempotencyKey = Annotated[str, Field(pattern=IDEMPOTENCY_KEY_PATTERN)]
 
 
 class OverlapPolicy(StrEnum):
@@ -174,6 +208,15 @@ class NewSchedule(Model):
         overlap_policy: Temporal's default, SKIP, if null.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+                for name in ("cron_expression", "interval_seconds")
+            ]
+        }
+    )
+
     name: ScheduleName
     workflow_name: Text
     task_queue: Text
@@ -183,7 +226,7 @@ class NewSchedule(Model):
     execution_timeout_seconds: Seconds | None = None
     start_at: Time | None = None
     end_at: Time | None = None
-    paused: bool = False
+    paused: Annotated[bool, BeforeValidator(_false_if_null, json_schema_input_type=bool | None)] = False
     timezone: Annotated[str, AfterValidator(_known_zone)] | None = None
     overlap_policy: Annotated[OverlapPolicy, Field(strict=False)] | None = None
 
@@ -313,7 +356,7 @@ class Match(StrEnum):
     OURS = "ours"  # this very operation made it
     REPLAY = "replay"  # an earlier operation with the same idempotency key made it, of the same request
     REUSED = "reused"  # an earlier operation with the same idempotency key made it, of another request
-    STRAY = "stray"  # it has a creator, and the name is registered by somebody else: nobody owns it
+    STRAY = "stray"  # not the operation that made it has registered the name, so the relationships are not its own
     OTHER = "other"
 
 
@@ -338,12 +381,15 @@ class DescribeStep(_Step):
 
     def match(self, memo: "Memo | None") -> Match:
         """What a schedule with this memo is to the operation that asks; None: this application did not make it."""
-        if memo is None or self.create is None:
+        if self.create is None:
             return Match.OTHER
-        if memo.registration == ids.registration(self.execution_id):
+        made_by = memo.registration if memo else None
+        if made_by == ids.registration(self.execution_id):
             return Match.OURS
-        if self.holder and memo.creator and memo.registration != self.holder.registration:
+        if self.holder and self.holder.registration and self.holder.registration != made_by:
             return Match.STRAY
+        if memo is None:
+            return Match.OTHER
         key = self.create.idempotency_key
         if key is None or key != memo.idempotency_key:
             return Match.OTHER
@@ -439,6 +485,99 @@ class ScheduleView(Model):
     next_action_times: list[datetime]
     last_action_time: datetime | None
     created_at: datetime | None
+
+    @classmethod
+    def of_json(cls, answer: Mapping[str, Any]) -> Self:
+        """The schedule that a function's answer (decoded JSON) holds."""
+        return cls.model_validate_json(json.dumps(answer))
+
+    @classmethod
+    def as_asked(cls, request: CreateRequest) -> Self:
+        """A schedule that was created just now and could not be read back."""
+        schedule = request.schedule
+        return cls(
+            schedule_id=request.schedule_id,
+            name=schedule.name,
+            agent_id=request.agent_id,
+            state=ScheduleState.PAUSED if schedule.paused else ScheduleState.ACTIVE,
+            action=ActionView(
+                workflow_name=schedule.workflow_name,
+                workflow_id_prefix=ids.workflow_id_prefix(request.schedule_id),
+                task_queue=schedule.task_queue,
+                workflow_params=[schedule.workflow_params] if schedule.workflow_params is not None else None,
+            ),
+            spec=SpecView(
+                cron_expressions=[schedule.cron_expression] if schedule.cron_expression else [],
+                intervals_seconds=[schedule.interval_seconds] if schedule.interval_seconds else [],
+                start_at=schedule.start_at,
+                end_at=schedule.end_at,
+            ),
+            num_actions_taken=0,
+            num_actions_missed=0,
+            next_action_times=[],
+            last_action_time=None,
+            created_at=datetime.now(UTC),
+        )
+
+
+class ScheduleSummary(Model):
+    """A schedule as a list shows it."""
+
+    schedule_id: str
+    name: str
+    agent_id: str
+    state: ScheduleState
+    workflow_name: str
+    next_action_time: datetime | None
+
+
+class SchedulePage(Model):
+    """One page of an agent's schedules, those that the caller may read.
+
+    Attributes:
+        total: how many of them are on this page.
+        next_page_token: gives the next page; null on the last one. A page may be short, or empty, and not the last.
+    """
+
+    schedules: list[ScheduleSummary]
+    total: int
+    next_page_token: str | None
+
+
+class Note(Model):
+    """Body of pause and unpause.
+
+    Attributes:
+        note: why; kept with the schedule in Temporal.
+    """
+
+    note: Text | None = None
+
+
+class Deleted(Model):
+    """Answer of a delete. ``id`` is the schedule's."""
+
+    id: str
+    message: str
+
+
+class Problem(Model):
+    """Body of every answer that is an error.
+
+    Attributes:
+        code: the HTTP status.
+        data: ``{"execution_id": …}`` where an execution's outcome is not known, else null.
+    """
+
+    message: str
+    code: int
+    data: dict[str, Any] | None = None
+
+
+class GatewayProblem(Model):
+    """Body of an answer that API Gateway itself gives: it has let nothing of the request through."""
+
+    message: str
 
 
 def subject_text(subject: tuple[str, str] | None) -> str | None:

@@ -30,10 +30,11 @@ class Context(RemainingTime, Protocol):
 Handler = Callable[[Event, Context], Answer]
 
 
-def count(metric: str) -> None:
-    """Count one occurrence of ``metric`` in the application's namespace, by service."""
-    with single_metric(name=metric, unit=MetricUnit.Count, value=1):
-        pass
+def count(metric: str, **dimensions: str) -> None:
+    """Count one occurrence of ``metric`` in the application's namespace, by service and ``dimensions``."""
+    with single_metric(name=metric, unit=MetricUnit.Count, value=1) as counted:
+        for name, value in dimensions.items():
+            counted.add_dimension(name, value)
 
 
 def saga_step(run: Handler) -> Handler:

@@ -84,6 +84,28 @@ class TemporalSettings(_FromEnvironment):
     temporal_tls_secret: SecretReference | None = None
 
 
+class ApiSettings(_FromEnvironment):
+    """What the HTTP API needs besides the engines.
+
+    Attributes:
+        create_schedule_state_machine_arn, delete_schedule_state_machine_arn: the Express machines.
+        user_id_claim, service_account_id_claim, account_id_claim: names of the claims that tell who calls; unset: no
+            caller is told by that.
+    """
+
+    create_schedule_state_machine_arn: str = Field(pattern=r"^arn:.+:stateMachine:.+$")
+    delete_schedule_state_machine_arn: str = Field(pattern=r"^arn:.+:stateMachine:.+$")
+    user_id_claim: str | None = None
+    service_account_id_claim: str | None = None
+    account_id_claim: str | None = None
+
+
+@cache
+def api_settings() -> ApiSettings:
+    """The settings of the HTTP API, read once."""
+    return ApiSettings.load()
+
+
 @cache
 def call_settings() -> CallSettings:
     """The settings that every function needs, read once."""

@@ -5,7 +5,7 @@ method relies on is checked by SpiceDB in the same transaction as the write (a p
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -14,6 +14,8 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 from authzed.api.v1 import (
+    CheckBulkPermissionsRequest,
+    CheckBulkPermissionsRequestItem,
     CheckPermissionRequest,
     CheckPermissionResponse,
     Client,
@@ -113,7 +115,7 @@ class SpiceDB:
         creator = request.creator
         if creator is None:
             return RegisterOutcome.SKIPPED, None
-        if not self._may_update_agent(request.agent_id, creator, deadline):
+        if not self.may_create(creator, request.agent_id, deadline):
             # A repeat of a register that has already written was authorized when it wrote.
             holder = self.holder(request.schedule_id, deadline)
             if holder and holder.registration == registration:
@@ -229,12 +231,47 @@ class SpiceDB:
             return False
         return True
 
-    def _may_update_agent(self, agent_id: str, creator: tuple[str, str], deadline: Deadline) -> bool:
+    def may_create(self, subject: tuple[str, str], agent_id: str, deadline: Deadline) -> bool:
+        """Whether the subject may update the agent, and so give it schedules, right now."""
+        return self._check("agent", agent_id, "update", subject, deadline)
+
+    def may(self, subject: tuple[str, str], permission: str, schedule_id: str, deadline: Deadline) -> bool:
+        """Whether the subject has the permission (``read``, ``update`` or ``delete``) on the schedule right now."""
+        return self._check(SCHEDULE, schedule_id, permission, subject, deadline)
+
+    def readable(self, subject: tuple[str, str], schedule_ids: Sequence[str], deadline: Deadline) -> set[str]:
+        """Those of the schedules that the subject may read at this moment."""
+        if not schedule_ids:
+            return set()
+        request = CheckBulkPermissionsRequest(
+            consistency=_FULLY_CONSISTENT,
+            items=[
+                CheckBulkPermissionsRequestItem(
+                    resource=ObjectReference(object_type=SCHEDULE, object_id=_required(schedule_id)),
+                    permission="read",
+                    subject=_subject(subject),
+                )
+                for schedule_id in schedule_ids
+            ],
+        )
+        reply = _call(self._client.CheckBulkPermissions, request, deadline)
+        for pair in reply.pairs:
+            if pair.HasField("error"):
+                raise AuthorizationUnavailable(f"SpiceDB: {pair.error.code}: {pair.error.message}")
+        return {
+            pair.request.resource.object_id
+            for pair in reply.pairs
+            if pair.item.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION
+        }
+
+    def _check(
+        self, object_type: str, object_id: str, permission: str, subject: tuple[str, str], deadline: Deadline
+    ) -> bool:
         request = CheckPermissionRequest(
             consistency=_FULLY_CONSISTENT,
-            resource=ObjectReference(object_type="agent", object_id=_required(agent_id)),
-            permission="update",
-            subject=_subject(creator),
+            resource=ObjectReference(object_type=object_type, object_id=_required(object_id)),
+            permission=permission,
+            subject=_subject(subject),
         )
         reply = _call(self._client.CheckPermission, request, deadline)
         return bool(reply.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION)

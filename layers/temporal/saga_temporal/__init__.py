@@ -8,6 +8,7 @@ view.
 import asyncio
 import json
 import threading
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,9 +25,12 @@ from temporalio.api.schedule.v1 import (
     IntervalSpec,
     Schedule,
     ScheduleAction,
+    ScheduleListEntry,
+    SchedulePatch,
     SchedulePolicies,
     ScheduleSpec,
     ScheduleState,
+    TriggerImmediatelyRequest,
 )
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
@@ -37,6 +41,10 @@ from temporalio.api.workflowservice.v1 import (
     DeleteScheduleResponse,
     DescribeScheduleRequest,
     DescribeScheduleResponse,
+    ListSchedulesRequest,
+    ListSchedulesResponse,
+    PatchScheduleRequest,
+    PatchScheduleResponse,
 )
 from temporalio.client import Client, TLSConfig
 from temporalio.converter import PayloadConverter
@@ -44,8 +52,15 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from saga_core import ids, models
 from saga_core.deadlines import Deadline
-from saga_core.errors import ConfigurationError, SagaError, ScheduleAlreadyExists, ScheduleRejected, TemporalUnavailable
-from saga_core.models import CreateRequest, Memo, NewSchedule, ScheduleView
+from saga_core.errors import (
+    ConfigurationError,
+    InvalidRequest,
+    SagaError,
+    ScheduleAlreadyExists,
+    ScheduleRejected,
+    TemporalUnavailable,
+)
+from saga_core.models import CreateRequest, Memo, NewSchedule, ScheduleSummary, ScheduleView
 from saga_core.observability import logger
 from saga_core.settings import TemporalSettings, read_secret
 
@@ -84,6 +99,14 @@ class WorkflowService(Protocol):
     @property
     def delete_schedule(self) -> _Rpc[DeleteScheduleResponse]:
         """DeleteSchedule."""
+
+    @property
+    def list_schedules(self) -> _Rpc[ListSchedulesResponse]:
+        """ListSchedules."""
+
+    @property
+    def patch_schedule(self) -> _Rpc[PatchScheduleResponse]:
+        """PatchSchedule."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +173,8 @@ class Temporal:
 
     def _create_over(self, request: CreateRequest, memo: Memo, deadline: Deadline, *, over_stray: bool) -> str | None:
         """Go on where a schedule of the name is there: it is this operation's own, a stray, or another's."""
-        # The server remembers one request id a schedule, and only while its current run lasts; the memo stays.
+        # The server compares request ids with the last run of the name, and forgets them when that run is continued by
+        # another; the memo stays.
         found = self.describe(request.schedule_id, deadline)
         there = found.memo if found else None
         if there and there.registration == memo.registration:
@@ -177,6 +201,56 @@ class Temporal:
         message = DeleteScheduleRequest(namespace=self._namespace, schedule_id=schedule_id, identity=_IDENTITY)
         try:
             self._call(lambda service: service.delete_schedule, message, deadline)
+        except RPCError as error:
+            if _is_absent(error):
+                return False
+            raise _classified(error) from None
+        return True
+
+    def page(self, agent_id: str, size: int, token: bytes, deadline: Deadline) -> tuple[list[ScheduleSummary], bytes]:
+        """One page of an agent's schedules, at most ``size`` of them, and the token of the next (empty: the last).
+
+        The list trails what was written by a moment.
+
+        Raises:
+            InvalidRequest: the token is none of the server's.
+        """
+        message = ListSchedulesRequest(
+            namespace=self._namespace,
+            maximum_page_size=size,
+            next_page_token=token,
+            query=f'ScheduleId STARTS_WITH "{ids.schedule_id(agent_id, "")}"',
+        )
+        try:
+            reply = self._call(lambda service: service.list_schedules, message, deadline)
+        except RPCError as error:
+            if error.status is RPCStatusCode.INVALID_ARGUMENT and token:
+                raise InvalidRequest("page_token: is not a token that a list has given") from None
+            raise _classified(error) from None
+        return [_summary(entry) for entry in reply.schedules], reply.next_page_token
+
+    def pause(self, schedule_id: str, note: str, deadline: Deadline) -> bool:
+        """Let the schedule start nothing from now on. Answers whether there is one; a paused one stays so."""
+        return self._patch(schedule_id, SchedulePatch(pause=note), deadline)
+
+    def unpause(self, schedule_id: str, note: str, deadline: Deadline) -> bool:
+        """Let the schedule start workflows again. Answers whether there is one."""
+        return self._patch(schedule_id, SchedulePatch(unpause=note), deadline)
+
+    def trigger(self, schedule_id: str, deadline: Deadline) -> bool:
+        """Start the schedule's workflow now, by its overlap policy. Answers whether there is such a schedule."""
+        return self._patch(schedule_id, SchedulePatch(trigger_immediately=TriggerImmediatelyRequest()), deadline)
+
+    def _patch(self, schedule_id: str, patch: SchedulePatch, deadline: Deadline) -> bool:
+        message = PatchScheduleRequest(
+            namespace=self._namespace,
+            schedule_id=schedule_id,
+            patch=patch,
+            identity=_IDENTITY,
+            request_id=str(uuid.uuid4()),
+        )
+        try:
+            self._call(lambda service: service.patch_schedule, message, deadline)
         except RPCError as error:
             if _is_absent(error):
                 return False
@@ -344,6 +418,19 @@ def _from_message(schedule_id: str, reply: DescribeScheduleResponse) -> Descript
         created_at=_time(info.create_time) if info.HasField("create_time") else None,
     )
     return Description(memo, view)
+
+
+def _summary(entry: ScheduleListEntry) -> ScheduleSummary:
+    agent_id, name = ids.split_schedule_id(entry.schedule_id)
+    following = entry.info.future_action_times
+    return ScheduleSummary(
+        schedule_id=entry.schedule_id,
+        name=name,
+        agent_id=agent_id,
+        state=models.ScheduleState.PAUSED if entry.info.paused else models.ScheduleState.ACTIVE,
+        workflow_name=entry.info.workflow_type.name,
+        next_action_time=_time(following[0]) if following else None,
+    )
 
 
 def _memo(schedule_id: str, reply: DescribeScheduleResponse) -> Memo | None:

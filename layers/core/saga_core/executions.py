@@ -1,0 +1,104 @@
+"""Starts the Express machines and waits for what they come to. boto3 is imported at the first call."""
+
+import json
+import uuid
+from collections.abc import Mapping
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from saga_core import errors
+from saga_core.errors import OutcomeUnknown, SagaError
+from saga_core.observability import logger
+
+# Longer than the machines take while the engines answer, and short enough that the caller of an HTTP API, who is cut
+# off after 30 s, hears of it.
+WAIT_SECONDS = 25.0
+
+
+class ExecutionFailed(Exception):
+    """An execution failed.
+
+    Attributes:
+        execution_id: its ARN, or the name it was given where no ARN came back.
+        error: an error of ours where its name says so; OutcomeUnknown where the wait or the execution ran out of time;
+            else None.
+        settled: False where it may have left something behind, or may still be at it.
+    """
+
+    def __init__(self, execution_id: str, error: SagaError | None, *, settled: bool = True) -> None:
+        """Keep all three."""
+        super().__init__(f"{execution_id}: {error!r}")
+        self.execution_id = execution_id
+        self.error = error
+        self.settled = settled
+
+
+def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict[str, Any]:
+    """Run an Express machine to its end and answer its output.
+
+    ``trace`` is the X-Ray header that the execution carries on.
+
+    Raises:
+        ExecutionFailed: it failed, or did not end in time.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
+
+    name = f"http-{uuid.uuid4()}"
+    arguments = {"traceHeader": trace} if trace else {}
+    logger.info("execution started", execution=name, machine=machine_arn)
+    try:
+        ended = _client().start_sync_execution(
+            stateMachineArn=machine_arn, name=name, input=json.dumps(request), **arguments
+        )
+    except (ClientError, ConnectTimeoutError, EndpointConnectionError) as error:
+        # Step Functions was not reached or refused, so nothing has happened.
+        logger.warning("execution not started", execution=name, reason=str(error))
+        raise ExecutionFailed(name, errors.StepFunctionsUnavailable("the execution was not started")) from None
+    except BotoCoreError as error:
+        logger.warning("execution not heard of", execution=name, reason=type(error).__name__)
+        raise ExecutionFailed(name, OutcomeUnknown("the execution did not end in time"), settled=False) from None
+    logger.info("execution ended", execution_id=ended["executionArn"], status=ended["status"], error=ended.get("error"))
+    if ended["status"] == "SUCCEEDED":
+        output: dict[str, Any] = json.loads(ended["output"])
+        return output
+    raise _failure(ended["executionArn"], ended["status"], ended.get("error", ""), ended.get("cause", ""))
+
+
+def _failure(execution_id: str, status: str, name: str, cause: str) -> ExecutionFailed:
+    if status == "TIMED_OUT" or name in ("States.Timeout", "Sandbox.Timedout"):
+        return ExecutionFailed(execution_id, OutcomeUnknown("the execution ran out of time"), settled=False)
+    error = _error(name, cause)
+    if name == "CompensationFailed":
+        # An outage that the compensation met as well is an outage to the caller.
+        original = json.loads(cause)["original"]
+        error = _transient(_error(original["Error"], original.get("Cause", ""))) or error
+    elif cause.startswith("outcome unverified"):
+        error = _transient(error) or OutcomeUnknown("the outcome could not be looked up")
+    else:
+        return ExecutionFailed(execution_id, error, settled=not isinstance(error, OutcomeUnknown))
+    return ExecutionFailed(execution_id, error, settled=False)
+
+
+def _transient(error: SagaError | None) -> SagaError | None:
+    return error if error and error.http_status is HTTPStatus.SERVICE_UNAVAILABLE else None
+
+
+def _error(name: str, cause: str) -> SagaError | None:
+    error = getattr(errors, name, None) if name.isidentifier() else None
+    if not (isinstance(error, type) and issubclass(error, SagaError)):
+        return None
+    try:
+        return error(json.loads(cause)["errorMessage"])
+    except (ValueError, TypeError, KeyError):
+        return error(cause)
+
+
+@cache
+def _client() -> Any:
+    import boto3
+    from botocore.config import Config
+
+    # One attempt: a second one would be a second execution.
+    config = Config(connect_timeout=3, read_timeout=WAIT_SECONDS, retries={"total_max_attempts": 1})
+    return boto3.client("stepfunctions", config=config)

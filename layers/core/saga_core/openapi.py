@@ -1,0 +1,147 @@
+"""What the HTTP API's specification says beyond what its code does: summaries, examples, and every error."""
+
+import json
+import re
+from functools import cache
+from http import HTTPStatus
+from typing import Any
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
+from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
+
+from saga_core.models import IDEMPOTENCY_KEY_PATTERN, GatewayProblem, Problem
+
+HEAD: dict[str, Any] = {
+    "title": "Agent schedules",
+    "version": "1.0.0",
+    "description": (
+        "Schedules of agents, kept in step between Temporal, which runs them, and SpiceDB, which says who may see and "
+        "change them."
+    ),
+    "security_schemes": {"token": HTTPBearer(bearerFormat="JWT")},
+    "security": [{"token": []}],
+}
+EXECUTION = (
+    "arn:aws:states:us-east-1:123456789012:express:create-schedule-express:"
+    "http-5f0c1a52-2f5e-4a53-9f0a-0f6f3c1f8a11:9d3c1f0e-6a55-4a0e-8d6e-0b7f7a2e4c33"
+)
+IDEMPOTENCY_KEY: dict[str, Any] = {
+    "alias": "Idempotency-Key",
+    "description": (
+        "1 to 128 printable ASCII characters without spaces. The same key with the same request gives the same answer "
+        "again; repeat a create that ended in 504 with it. It lives as long as the schedule."
+    ),
+    # Not the model's own checks: the resolver would ask them of what stands before the first comma.
+    "json_schema_extra": {"anyOf": [{"type": "string", "pattern": IDEMPOTENCY_KEY_PATTERN}, {"type": "null"}]},
+}
+NEW_SCHEDULES: dict[str, Any] = {
+    "cron": {
+        "summary": "every working day at nine in Lisbon",
+        "value": {
+            "name": "daily-report",
+            "workflow_name": "DailyReport",
+            "task_queue": "weather",
+            "workflow_params": {"city": "Lisbon"},
+            "cron_expression": "0 9 * * MON-FRI",
+            "timezone": "Europe/Lisbon",
+        },
+    },
+    "interval": {
+        "summary": "every hour, for a year, and paused for now",
+        "value": {
+            "name": "hourly",
+            "workflow_name": "Poll",
+            "task_queue": "weather",
+            "interval_seconds": 3600,
+            "end_at": "2027-12-31T00:00:00Z",
+            "paused": True,
+        },
+    },
+}
+
+_ERRORS = {
+    HTTPStatus.BAD_REQUEST: ("Temporal rejects the schedule", "Temporal rejects the schedule: bad cron expression"),
+    HTTPStatus.UNAUTHORIZED: (
+        "no valid token (`gateway`: the gateway's own words), or none that tells who calls",
+        "the token's claims do not tell who calls",
+    ),
+    HTTPStatus.FORBIDDEN: ("the caller may not update the agent", "the creator may not update agent weather-agent"),
+    HTTPStatus.NOT_FOUND: ("there is no such schedule, or not for the caller", "schedule not found"),
+    HTTPStatus.CONFLICT: (
+        "the name is taken, another create of it is in flight, or the key came with another request",
+        "schedule weather-agent--daily-report exists already",
+    ),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("the body is larger than 128 KiB", "the body is too large"),
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ("the body is not JSON", "the body must be application/json"),
+    HTTPStatus.UNPROCESSABLE_ENTITY: ("the request does not fit; every wrong field is named", "name: field required"),
+    HTTPStatus.INTERNAL_SERVER_ERROR: ("a fault of the service", "internal error"),
+    HTTPStatus.SERVICE_UNAVAILABLE: (
+        "an engine gave no usable answer; if `data.execution_id` names an execution, its outcome is not known",
+        "temporarily unavailable; try again",
+    ),
+    HTTPStatus.GATEWAY_TIMEOUT: (
+        "the outcome is not known yet; `data.execution_id` names the execution",
+        "the outcome is not known yet; repeat the request with the same Idempotency-Key",
+    ),
+}
+_ALWAYS = (401, 422, 500, 503)
+# What is served besides the operations.
+_UNLISTED = {"/openapi.json": ["get"], "/docs": ["get"]}
+# The resolver puts these into every specification; no answer has their shape.
+_FOREIGN_SCHEMAS = ("HTTPValidationError", "ValidationError", "ResponseValidationError")
+
+
+def specification(app: APIGatewayHttpResolver) -> str:
+    """The specification of ``app`` as JSON text, OpenAPI 3.1."""
+    text = app.get_openapi_json_schema(openapi_version="3.1.0", **HEAD)
+    document = json.loads(text, parse_float=lambda limit: int(float(limit)))  # it writes 1000 as 1000.0
+    for name in _FOREIGN_SCHEMAS:
+        document["components"]["schemas"].pop(name, None)
+    return json.dumps(document, ensure_ascii=False)
+
+
+def methods(app: APIGatewayHttpResolver, path: str) -> list[str]:
+    """The methods that ``app`` serves a path with, in capitals; none if it serves no such path."""
+    return next((methods for pattern, methods in _served(app) if pattern.fullmatch(path)), [])
+
+
+@cache
+def _served(app: APIGatewayHttpResolver) -> list[tuple[re.Pattern[str], list[str]]]:
+    paths = {**json.loads(specification(app))["paths"], **_UNLISTED}
+    return [
+        (re.compile(re.sub(r"\{\w+\}", "[^/]+", path)), sorted(method.upper() for method in operations))
+        for path, operations in paths.items()
+    ]
+
+
+def _operation(operation_id: str, summary: str, success: int, meaning: str, *errors: int) -> dict[str, Any]:
+    """What a route's decorator is given: its name, the answer that means success, and every error it may have."""
+    responses: dict[int, Any] = {success: {"description": meaning}}
+    if success == HTTPStatus.CREATED:
+        responses[success]["headers"] = {
+            "Location": {"description": "the schedule's path", "schema": {"type": "string"}}
+        }
+    for status in sorted({*_ALWAYS, *errors}):
+        what, message = _ERRORS[HTTPStatus(status)]
+        data = {"execution_id": EXECUTION} if status == HTTPStatus.GATEWAY_TIMEOUT else None
+        examples = {"example": {"value": {"message": message, "code": status, "data": data}}}
+        model: Any = Problem
+        if status == HTTPStatus.UNAUTHORIZED:
+            model = Problem | GatewayProblem
+            examples["gateway"] = {"value": {"message": "Unauthorized"}}
+        responses[status] = {
+            "description": what,
+            "content": {"application/json": {"model": model, "examples": examples}},
+        }
+    return {"operation_id": operation_id, "summary": summary, "responses": responses, "status_code": success}
+
+
+CREATE = _operation(
+    "create_schedule", "Create a schedule", 201, "the schedule, created", 400, 403, 404, 409, 413, 415, 504
+)
+LIST = _operation("list_schedules", "List an agent's schedules", 200, "a page of schedules")
+GET = _operation("get_schedule", "Get a schedule", 200, "the schedule", 404)
+PAUSE = _operation("pause_schedule", "Pause a schedule", 200, "the schedule, paused", 404, 413, 415)
+UNPAUSE = _operation("unpause_schedule", "Unpause a schedule", 200, "the schedule, active", 404, 413, 415)
+TRIGGER = _operation("trigger_schedule", "Trigger a schedule", 200, "the schedule, triggered", 404)
+DELETE = _operation("delete_schedule", "Delete a schedule", 200, "the schedule is deleted", 404, 504)

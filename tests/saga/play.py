@@ -1,0 +1,98 @@
+"""Plays a scenario: runs its state machine in this process, watches every state and call, and stops it at will."""
+
+import datetime
+import json
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from authzed.api.v1 import permission_service_pb2
+from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
+
+from local.endpoints import state_machine_arn
+from local.step_functions import StepFunctions
+from tests.proxy import FaultProxy
+from tests.saga.conftest import Ended
+from tests.saga.scenarios import Scenario, Scene
+
+SPICEDB_METHODS = frozenset(permission_service_pb2.DESCRIPTOR.services_by_name["PermissionsService"].methods_by_name)
+
+
+def engine(method: str) -> str:
+    """Whose method it is, ``spicedb`` or ``temporal``."""
+    return "spicedb" if method in SPICEDB_METHODS else "temporal"
+
+
+@dataclass
+class Play:
+    """One execution of a scenario.
+
+    Attributes:
+        stop_in: the state that the execution is stopped in, before that state does anything.
+        steps: the states entered so far, each with the calls made in it, as `Scenario.steps` has them.
+    """
+
+    machines: StepFunctions
+    scene: Scene
+    scenario: Scenario
+    stop_in: str | None = None
+    steps: list[str] = field(default_factory=list)
+    _name: str = field(default_factory=lambda: str(uuid.uuid4()))
+    _arn: str = ""
+    _noted: dict[FaultProxy, int] = field(default_factory=dict)
+
+    def proxy(self, method: str) -> FaultProxy:
+        """The proxy that calls of the method go through."""
+        proxy: FaultProxy = getattr(self.scene.stack, engine(method))
+        return proxy
+
+    def run(self) -> Ended:
+        """Run it to its end; where it is stopped while a function runs, to the end of that function."""
+        enter = CommonStateField._eval_body
+
+        def entering(state: Any, env: Any) -> None:
+            execution = env.states.context_object.context_object_data["Execution"]
+            if execution["Name"] == self._name:
+                self._enter(execution["Id"], state.name)
+            enter(state, env)
+
+        with pytest.MonkeyPatch.context() as moto:
+            # The last that moto does between two states, in the execution's own thread.
+            moto.setattr(CommonStateField, "_eval_body", entering)
+            execution = self.machines.start_execution(
+                state_machine_arn(self.scenario.machine), self._name, json.dumps(self.scenario.request(self.scene))
+            )
+            execution.over.wait()
+            described = execution.described()
+            if described["status"] == "ABORTED":
+                while execution.to_history_output()["events"][-1]["type"] != "ExecutionAborted":
+                    time.sleep(0.002)
+        self._note_calls()
+        return Ended(
+            arn=self._arn,
+            status=described["status"].value,
+            states=[step.split()[0] for step in self.steps],
+            output=json.loads(described["output"]) if "output" in described else None,
+            error=described.get("error"),
+            cause=described.get("cause"),
+        )
+
+    def stop(self) -> None:
+        """Stop the execution, as an operator would."""
+        now = datetime.datetime.now(tz=datetime.UTC)
+        self.machines.describe_execution(self._arn).stop(now, error="Stopped", cause="by the test")
+
+    def _enter(self, arn: str, state: str) -> None:
+        self._arn = arn
+        self._note_calls()
+        self.steps.append(state)
+        if state == self.stop_in:
+            self.stop()
+
+    def _note_calls(self) -> None:
+        for proxy in (self.scene.stack.spicedb, self.scene.stack.temporal):
+            for method in proxy.calls[self._noted.get(proxy, 0) :]:
+                self.steps[-1] += f" {method}"
+            self._noted[proxy] = len(proxy.calls)
