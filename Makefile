@@ -15,7 +15,7 @@ export SAM_CLI_TELEMETRY = 0
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test explore check agent diagrams schema sam-local bridge lock clean
+.PHONY: help run test explore fuzz openapi check agent token diagrams schema sam-local bridge lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,12 @@ test: $(VENV) $(NODE) ## run every test that needs no Docker (ARGS="-k name" is 
 explore: $(VENV) ## run the sagas through every interleaving with up to two faults (ARGS="--faults 1")
 	@.venv/bin/python -m tests.explore $(ARGS)
 
+fuzz: $(VENV) $(NODE) ## send the HTTP API 500 random requests a route, other ones every time (EXAMPLES=5000)
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),500) .venv/bin/python -m pytest tests/api/test_fuzz.py $(ARGS)
+
+openapi: $(VENV) ## write the HTTP API's specification, OpenAPI 3.1, to .local/openapi.json and validate it
+	@.venv/bin/python -m local.openapi
+
 check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, diagrams
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -40,6 +46,9 @@ check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, diagra
 
 agent: $(VENV) ## make OWNER the owner of AGENT on the running stack
 	@.venv/bin/python -m local.agent --owner "$(OWNER)" --agent "$(AGENT)"
+
+token: $(VENV) ## print a token of the local issuer (SUBJECT=alice, ACCOUNT=, SERVICE_ACCOUNT=, LIFETIME=3600)
+	@.venv/bin/python -m local.token --subject "$(SUBJECT)" --account "$(ACCOUNT)" --service-account "$(SERVICE_ACCOUNT)" $(if $(LIFETIME),--lifetime $(LIFETIME))
 
 diagrams: $(VENV) ## draw the state machines anew in README.md
 	@.venv/bin/python -m local.diagrams

@@ -2,6 +2,7 @@
 
 | part                     | address               | moved by         |
 |--------------------------|-----------------------|------------------|
+| HTTP API                 | http://127.0.0.1:3000 | API_PORT         |
 | Step Functions, Lambda   | http://127.0.0.1:8083 | AWS_LOCAL_PORT   |
 | SpiceDB (token `local`)  | 127.0.0.1:50051       | SPICEDB_PORT     |
 | Temporal                 | 127.0.0.1:7233        | TEMPORAL_PORT    |
@@ -43,6 +44,7 @@ RPC_SECONDS = 5.0
 class Endpoints:
     """The ports of one running stack, all on 127.0.0.1."""
 
+    api_port: int = 3000
     aws_port: int = 8083
     spicedb_port: int = 50051
     temporal_port: int = 7233
@@ -56,11 +58,17 @@ class Endpoints:
             StartError: a variable holds no port number.
         """
         return cls(
+            api_port=_port("API_PORT", cls.api_port),
             aws_port=_port("AWS_LOCAL_PORT", cls.aws_port),
             spicedb_port=_port("SPICEDB_PORT", cls.spicedb_port),
             temporal_port=_port("TEMPORAL_PORT", cls.temporal_port),
             temporal_ui_port=_port("TEMPORAL_UI_PORT", cls.temporal_ui_port),
         )
+
+    @property
+    def api(self) -> str:
+        """URL of the HTTP API."""
+        return f"http://{HOST}:{self.api_port}"
 
     @property
     def aws(self) -> str:

@@ -1,4 +1,4 @@
-"""The project's main job, shown to a person on the running stack: create, compensated create, delete.
+"""The project's main job, shown to a person on the running stack: create, compensated create, delete; and over HTTP.
 
 `python -m local.show` shows it once, for local.stack or in a second terminal. Exit code 0 only if every step did what
 it should.
@@ -9,6 +9,8 @@ import json
 import os
 import sys
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -31,6 +33,7 @@ from local.endpoints import (
 )
 from local.process import HOST, StartError
 from local.template import REGION
+from local.token import issue, signing_key
 from saga_core import ids
 
 OWNER = "alice"
@@ -40,7 +43,7 @@ POLL_SECONDS = 0.05
 _ENTERED, _FAILED = "StateEntered", ("TaskFailed", "TaskTimedOut", "LambdaFunctionFailed", "LambdaFunctionTimedOut")
 # What clients raise when a part of the stack does not answer, or not as it should. Temporal's has a bare RuntimeError
 # for a connection that fails.
-_NO_ANSWER = (grpc.RpcError, RPCError, RuntimeError, BotoCoreError, ClientError)
+_NO_ANSWER = (grpc.RpcError, RPCError, RuntimeError, BotoCoreError, ClientError, OSError)
 
 
 def plain_console() -> Console:
@@ -101,6 +104,15 @@ def _play(steps: "_Steps") -> None:
     steps.title("3  The schedule is deleted: Temporal first, SpiceDB second")
     deleted = steps.run("delete-schedule", {"agent_id": AGENT, "schedule_name": name})
     steps.expect("the execution succeeded", [_ending(deleted)], ["SUCCEEDED"])
+    steps.expect("SpiceDB has nothing of it", steps.relationships(schedule_id), [])
+    steps.expect("Temporal has nothing of it", steps.schedules(schedule_id), [])
+
+    steps.title("4  The same over HTTP, with a token that says who calls")
+    path = f"/agents/{AGENT}/schedules"
+    steps.expect("it is created", [steps.http("POST", path, OWNER, schedule)], ["201"])
+    steps.expect("its owner sees it", [steps.http("GET", f"{path}/{name}", OWNER)], ["200"])
+    steps.expect("to anybody else it is not there", [steps.http("GET", f"{path}/{name}", "mallory")], ["404"])
+    steps.expect("it is deleted", [steps.http("DELETE", f"{path}/{name}", OWNER)], ["200"])
     steps.expect("SpiceDB has nothing of it", steps.relationships(schedule_id), [])
     steps.expect("Temporal has nothing of it", steps.schedules(schedule_id), [])
 
@@ -180,6 +192,25 @@ class _Steps:
             reason = f"{details.get('error')}: {_message(details.get('cause', ''))}"
             self._console.print(f"                 {reason}", style="yellow")
 
+    def http(self, method: str, path: str, caller: str, body: Mapping[str, Any] | None = None) -> str:
+        """Send a request to the HTTP API as a user, and print it and its answer. Answers the status."""
+        self._console.print(f"   {method} {path} as {caller} {json.dumps(body) if body else ''}", style="dim")
+        headers = {
+            "Authorization": f"Bearer {issue(signing_key(), subject=caller)}",
+            "Content-Type": "application/json",
+        }
+        data = json.dumps(body).encode() if body else None
+        # No other address than the stack's own is ever asked, so no scheme but http comes here.
+        request = urllib.request.Request(self._endpoints.api + path, data, headers, method=method)  # noqa: S310 - above
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310 - above
+                status, text = answer.status, answer.read().decode()
+        except urllib.error.HTTPError as answer:
+            with answer:
+                status, text = answer.code, answer.read().decode()
+        self._console.print(f"   {status} {text}", style="bold")
+        return str(status)
+
     def relationships(self, schedule_id: str) -> list[str]:
         """Print what SpiceDB has on the schedule. Answers it, as `relation@subject`."""
         held = list(relationships(self._spicedb, schedule_id))
@@ -235,6 +266,16 @@ def print_manual(endpoints: Endpoints, logs: Path) -> None:
         f"""By hand, in a second terminal, in this folder:
 
 make agent OWNER=bob AGENT=my-agent{moved}
+TOKEN=$(make -s token SUBJECT=bob)
+API={endpoints.api}/agents/my-agent/schedules
+curl -sw '\\n' $API -H "Authorization: Bearer $TOKEN" -H "Content-Type: application/json" -d '{{
+  "name": "daily", "workflow_name": "Report", "task_queue": "reports", "cron_expression": "0 9 * * *"}}'
+curl -sw '\\n' $API -H "Authorization: Bearer $TOKEN"
+curl -sw '\\n' $API/daily/pause -X POST -H "Authorization: Bearer $TOKEN"
+curl -sw '\\n' $API/daily -X DELETE -H "Authorization: Bearer $TOKEN"
+
+# or start a state machine from Python
+
 .venv/bin/python - <<'END'
 import boto3, json
 from botocore.config import Config
@@ -248,6 +289,7 @@ ended = sfn.start_sync_execution(
 print(ended["status"], ended.get("output") or ended.get("cause"))
 END
 
+  HTTP API                    {endpoints.api} (/docs, /openapi.json)
   Step Functions and Lambda   {endpoints.aws} (boto3 endpoint_url)
   SpiceDB                     {endpoints.spicedb}, no TLS, token "{SPICEDB_TOKEN}"
   Temporal                    {endpoints.temporal}, namespace {NAMESPACE}

@@ -27,6 +27,7 @@ from rich.console import Console
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.service import RPCError
 
+from local import token
 from local.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints, bypass_proxies
 from local.process import (
     HOST,
@@ -67,7 +68,8 @@ def engines(endpoints: Endpoints, logs: Path, persist: Path | None) -> Iterator[
 def running(endpoints: Endpoints, logs: Path, persist: Path | None) -> Iterator[list[Child]]:
     """The whole stack, likewise."""
     # The AWS side starts along with the engines: its functions connect at their first call.
-    with _up([_spicedb(endpoints), _aws(endpoints), _temporal(endpoints, persist)], logs) as children:
+    parts = [_spicedb(endpoints), _aws(endpoints), _temporal(endpoints, persist), _gateway(endpoints)]
+    with _up(parts, logs) as children:
         yield children
 
 
@@ -80,6 +82,11 @@ def parameters(endpoints: Endpoints) -> dict[str, str]:
         "TemporalAddress": endpoints.temporal,
         "TemporalNamespace": NAMESPACE,
         "TemporalTls": "false",
+        "JwtIssuer": token.ISSUER,
+        "JwtAudience": token.AUDIENCE,
+        "UserIdClaim": token.USER_ID_CLAIM,
+        "ServiceAccountIdClaim": token.SERVICE_ACCOUNT_ID_CLAIM,
+        "AccountIdClaim": token.ACCOUNT_ID_CLAIM,
     }
 
 
@@ -129,14 +136,29 @@ def _temporal(endpoints: Endpoints, persist: Path | None) -> _Part:
 
 def _aws(endpoints: Endpoints) -> _Part:
     port = endpoints.aws_port
-    options = [word for name, value in parameters(endpoints).items() for word in ("--parameter", f"{name}={value}")]
     return _Part(
         name="Step Functions and Lambda",
         ports=[(port, "Step Functions and Lambda", "AWS_LOCAL_PORT")],
-        argv=[sys.executable, "-m", "local.aws", "--port", str(port), *options],
+        argv=[sys.executable, "-m", "local.aws", "--port", str(port), *_parameter_options(endpoints)],
         log="aws.log",
         ready=lambda: accepts_connections(port),
     )
+
+
+def _gateway(endpoints: Endpoints) -> _Part:
+    port = endpoints.api_port
+    options = ["--port", str(port), "--functions", endpoints.aws, *_parameter_options(endpoints)]
+    return _Part(
+        name="HTTP API",
+        ports=[(port, "HTTP API", "API_PORT")],
+        argv=[sys.executable, "-m", "local.gateway", *options],
+        log="gateway.log",
+        ready=lambda: accepts_connections(port),
+    )
+
+
+def _parameter_options(endpoints: Endpoints) -> list[str]:
+    return [word for name, value in parameters(endpoints).items() for word in ("--parameter", f"{name}={value}")]
 
 
 def _temporal_answers(endpoints: Endpoints) -> bool:

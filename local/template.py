@@ -1,4 +1,4 @@
-"""What template.yaml comes to on a laptop: its functions and state machines, with every reference resolved.
+"""What template.yaml comes to on a laptop: its functions, state machines and HTTP APIs, every reference resolved.
 
 It is read as SAM and CloudFormation read it, as far as this project's template goes: Globals, parameters, conditions,
 Ref, GetAtt, Sub, Join, If and the condition functions. The account, the region and the names are fixed, so that what a
@@ -10,10 +10,11 @@ something that is not there is a TemplateError. What CloudFormation asks of a de
 parameter's AllowedPattern (which wants the ARN of a secret where a laptop gives `plain:local`) and the Rules.
 """
 
+import argparse
 import datetime
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,18 @@ _PSEUDO_PARAMETERS = {
 }
 _FUNCTION = "AWS::Serverless::Function"
 _STATE_MACHINE = "AWS::Serverless::StateMachine"
+_HTTP_API = "AWS::Serverless::HttpApi"
 _ATTRIBUTES = {_FUNCTION: {"Arn"}, _STATE_MACHINE: {"Arn", "Name"}}
 _NO_VALUE = object()  # what `!Ref AWS::NoValue` resolves to: the property that has it is left out
 
 # Lambda's own defaults, seconds and MB.
 _DEFAULT_TIMEOUT = 3
 _DEFAULT_MEMORY = 128
+
+DEFAULT_ROUTE = "$default"  # the path of the route that takes what no other does
+_METHODS = {"ANY", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
+_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
+_HEADER_SOURCE = re.compile(r"\$request\.header\.([A-Za-z0-9-]+)")
 
 
 class TemplateError(StartError):
@@ -87,12 +94,69 @@ class StateMachine:
     definition: str
 
 
+@dataclass(frozen=True)
+class Authorizer:
+    """A JWT authorizer of an HTTP API.
+
+    Attributes:
+        header: the request header that holds the token, in lower case.
+        issuer: what the token's `iss` has to be.
+        audience: what the token's `aud` has to name one of.
+    """
+
+    name: str
+    header: str
+    issuer: str
+    audience: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of an HTTP API.
+
+    Attributes:
+        method: in capitals; ANY stands for every method.
+        path: `/agents/{agent_id}`, or `$default`.
+        authorizer: None if anybody may call.
+    """
+
+    method: str
+    path: str
+    function: Function
+    authorizer: Authorizer | None
+
+    @property
+    def key(self) -> str:
+        """What API Gateway calls it: `GET /agents/{agent_id}`, or `$default`."""
+        return self.path if self.path == DEFAULT_ROUTE else f"{self.method} {self.path}"
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The parts of the path that slashes separate; a parameter keeps its braces."""
+        return tuple(self.path.split("/")[1:])
+
+
+@dataclass(frozen=True)
+class HttpApi:
+    """An HTTP API of the template.
+
+    Attributes:
+        routes: in the order of the file.
+        access_log_format: the text of a log line, with `$context.…` in it; empty if nothing is logged.
+    """
+
+    logical_id: str
+    routes: tuple[Route, ...]
+    access_log_format: str
+
+
 class Template:
     """A template file, its references resolved for the given parameter values.
 
     Attributes:
         functions: every AWS::Serverless::Function whose condition holds, in the order of the file.
         state_machines: every AWS::Serverless::StateMachine whose condition holds, in the order of the file.
+        http_apis: every AWS::Serverless::HttpApi whose condition holds, in the order of the file.
     """
 
     def __init__(self, path: Path, parameters: Mapping[str, str] | None = None) -> None:
@@ -106,6 +170,7 @@ class Template:
         self._check_names(document)
         self.functions = tuple(self._function(logical_id) for logical_id in self._present(_FUNCTION))
         self.state_machines = tuple(self._state_machine(logical_id) for logical_id in self._present(_STATE_MACHINE))
+        self.http_apis = tuple(self._http_api(logical_id) for logical_id in self._present(_HTTP_API))
 
     def properties(self, resource_type: str) -> dict[str, dict[str, Any]]:
         """The resolved Properties of every resource of a type whose condition holds, by logical id.
@@ -189,6 +254,40 @@ class Template:
             type=settings.get("Type", "STANDARD"),
             definition=definition,
         )
+
+    def _http_api(self, logical_id: str) -> HttpApi:
+        settings = self._resolve(self._resources[logical_id].get("Properties", {}), logical_id)
+        auth = settings.get("Auth", {})
+        authorizers = {
+            name: _authorizer(name, asked, logical_id) for name, asked in auth.get("Authorizers", {}).items()
+        }
+        default = auth.get("DefaultAuthorizer", _NO_AUTHORIZER)
+        _check_authorizer(default, authorizers, f"{logical_id}: DefaultAuthorizer")
+        routes: list[Route] = []
+        for function, where, event in self._http_events():
+            if event["ApiId"] != logical_id:
+                continue
+            own = {"Authorizer": default, **event.get("Auth", {})}
+            if own.keys() != {"Authorizer"}:
+                raise TemplateError(f"{where}: Auth is more than an Authorizer, which is not known on the laptop")
+            _check_authorizer(own["Authorizer"], authorizers, f"{where}: Authorizer")
+            method, path = _required(event, "Method", where).upper(), _required(event, "Path", where)
+            route = Route(method, path, function, authorizers.get(own["Authorizer"]))
+            _check_route(route, routes, where)
+            routes.append(route)
+        return HttpApi(logical_id, tuple(routes), settings.get("AccessLogSettings", {}).get("Format", ""))
+
+    def _http_events(self) -> Iterator[tuple[Function, str, dict[str, Any]]]:
+        """Every event that is a route: its function, its name for an error, and its properties."""
+        apis = set(self._present(_HTTP_API))
+        for function in self.functions:
+            settings = self._resolve(self._resources[function.logical_id].get("Properties", {}), function.logical_id)
+            for name, event in settings.get("Events", {}).items():
+                if event.get("Type") == "HttpApi":
+                    where, properties = f"{function.logical_id}: {name}", event.get("Properties", {})
+                    if (api := _required(properties, "ApiId", where)) not in apis:
+                        raise TemplateError(f"{where}: ApiId {api} is no HTTP API of the template")
+                    yield function, where, properties
 
     def _physical_name(self, logical_id: str) -> str:
         properties = self._resources[logical_id].get("Properties", {})
@@ -323,6 +422,62 @@ _RESOLVERS: dict[str, Callable[[Template, Any, str], Any]] = {
     "Ref": Template._ref,
 }
 _PLACEHOLDER = re.compile(r"\$\{([^}]+)\}")
+_NO_AUTHORIZER = "NONE"
+
+
+def parameter_argument(text: str) -> tuple[str, str]:
+    """A template's parameter on a command line, `NAME=VALUE`, as argparse's `type`."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _authorizer(name: str, settings: dict[str, Any], logical_id: str) -> Authorizer:
+    where = f"{logical_id}: {name}"
+    source = _HEADER_SOURCE.fullmatch(_required(settings, "IdentitySource", where))
+    if not source:
+        raise TemplateError(f"{where}: IdentitySource {settings['IdentitySource']} is not $request.header.<name>")
+    asked = settings.get("JwtConfiguration", {})
+    issuer, audience = _required(asked, "issuer", where), asked.get("audience")
+    if not isinstance(audience, list):
+        raise TemplateError(f"{where}: audience is not a list")
+    audience = [_text(entry, f"{where}: audience") for entry in audience]
+    if not audience or not all(text.strip() for text in (issuer, *audience)):
+        raise TemplateError(f"{where}: an empty issuer or audience would let anybody in")
+    return Authorizer(name, source[1].lower(), issuer, tuple(audience))
+
+
+def _check_authorizer(name: str, known: Mapping[str, Authorizer], where: str) -> None:
+    if name != _NO_AUTHORIZER and name not in known:
+        raise TemplateError(f"{where} {name} is none of the HTTP API's Authorizers")
+
+
+def _check_route(route: Route, others: Iterable[Route], where: str) -> None:
+    """Raise TemplateError unless a route can be told from the others, and names its path's parameters as they do."""
+    if route.method not in _METHODS:
+        raise TemplateError(f"{where}: {route.method} is no method")
+    if route.path != DEFAULT_ROUTE and not route.path.startswith("/"):
+        raise TemplateError(f"{where}: Path {route.path} does not begin with /")
+    for segment in route.segments:
+        if ("{" in segment or "}" in segment) and not _PATH_PARAMETER.fullmatch(segment):
+            raise TemplateError(f"{where}: {segment} in Path {route.path} is not known on the laptop")
+    parameters = [segment for segment in route.segments if is_parameter(segment)]
+    if len(set(parameters)) < len(parameters):
+        raise TemplateError(f"{where}: Path {route.path} has two parameters of one name")
+    for other in others:
+        if other.key == route.key:
+            raise TemplateError(f"{where}: there is another route {route.key}")
+        for ours, theirs in zip(route.segments, other.segments, strict=False):
+            if ours != theirs and is_parameter(ours) and is_parameter(theirs):
+                raise TemplateError(f"{where}: {ours} in Path {route.path} is {theirs} in Path {other.path}")
+            if ours != theirs:
+                break
+
+
+def is_parameter(segment: str) -> bool:
+    """Whether this segment of a route's path stands for any text."""
+    return segment.startswith("{")
 
 
 def _intrinsic(node: dict[str, Any]) -> tuple[str, Any]:

@@ -13,6 +13,8 @@ PARAMETERS = {
     "SpiceDBTokenSecretArn": "arn:aws:secretsmanager:us-east-1:123456789012:secret:spicedb-token",
     "TemporalAddress": "temporal:7233",
     "TemporalNamespace": "default",
+    "JwtIssuer": "https://issuer.example.com/",
+    "JwtAudience": "agent-schedules",
 }
 DEFINITIONS: dict[str, dict[str, Any]] = {
     path.name.removesuffix(".asl.json"): json.loads(path.read_text())

@@ -557,7 +557,8 @@ def test_the_process_says_when_it_is_ready_and_ends_within_a_second_of_a_signal(
         (
             ["--port", "0"],
             {"SPICEDB_LIBRARY_PATH": "nowhere/libspicedb.so"},
-            r"SpiceDB's engine is not installed \(nowhere/libspicedb.so is missing\); remove node_modules and run `make run`",
+            r"SpiceDB's engine is not installed \(nowhere/libspicedb.so is missing\); "
+            r"remove node_modules and run `make run`",
         ),
         (
             ["--port", "0", "--schema", "pyproject.toml"],

@@ -30,7 +30,7 @@ from local.show import show
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
-PORTS = ("AWS_LOCAL_PORT", "SPICEDB_PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT")
+PORTS = ("API_PORT", "AWS_LOCAL_PORT", "SPICEDB_PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT")
 UP = "The stack is up."
 IN_THE_SHOW = "1  A schedule is created"
 MACHINES = "arn:aws:states:us-east-1:123456789012:stateMachine:"
@@ -255,7 +255,7 @@ def test_the_show_prints_the_states_of_its_executions(stack: Run) -> None:
 def test_the_logs_are_where_it_says(stack: Run) -> None:
     logs = Path(address(stack, "Logs"))
     assert f"started; the logs are in {logs}" in stack.out()
-    assert {log.name for log in logs.iterdir()} == {"aws.log", "spicedb.log", "temporal.log"}
+    assert {log.name for log in logs.iterdir()} == {"aws.log", "gateway.log", "spicedb.log", "temporal.log"}
     assert '"step done"' in (logs / "aws.log").read_text()
 
 
@@ -306,8 +306,12 @@ def test_what_it_prints_to_be_pasted_works(stack: Run) -> None:
     script = f'make() {{ command make --assume-old=.venv/.ready "$@"; }}\n{pasted[0]}\n'
     shell = ["sh", "-eu"]
     done = subprocess.run(shell, input=script, cwd=ROOT, env=elsewhere(), text=True, capture_output=True, check=True)
-    owns, ended = done.stdout.splitlines()
+    owns, *answers, ended = done.stdout.splitlines()
     assert (owns, ended.partition(" ")[0], done.stderr) == ("user bob owns agent my-agent", "SUCCEEDED", "")
+    created, listed, paused, deleted = (json.loads(answer) for answer in answers)
+    assert (created["state"], paused["state"]) == ("ACTIVE", "PAUSED")
+    assert listed["next_page_token"] is None, "which may trail the create by a moment"
+    assert deleted == {"id": "my-agent--daily", "message": "schedule deleted"}
     assert "owner@user:bob" in relationships(stack.endpoints.spicedb, "my-agent--hourly")
     assert schedule(stack.endpoints.temporal, "my-agent--hourly")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.template import Template, TemplateError
+from local.template import Authorizer, Route, Template, TemplateError
 
 PROJECT_TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
 
@@ -43,10 +43,25 @@ Resources:
           SUBSTITUTED: !Sub ["${one}:${Address}:${!literal}:${AWS::Region}:${Table.Arn}", {one: 1}]
           CHOSEN: !If [HasPrefix, !Ref Prefix, none]
           LEFT_OUT: !If [HasPrefix, set, !Ref AWS::NoValue]
+      Events:
+        Timer: {Type: Schedule, Properties: {Schedule: rate(1 hour)}}
+        Rest: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: ANY, Path: $default}}
+        Read: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: get, Path: "/things/{thing}"}}
+        Open: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: GET, Path: /open, Auth: {Authorizer: NONE}}}
   PlainFunction:
     Type: AWS::Serverless::Function
     Condition: Plain
     Properties: {CodeUri: code/work}
+  Api:
+    Type: AWS::Serverless::HttpApi
+    Properties:
+      Auth:
+        DefaultAuthorizer: Jwt
+        Authorizers:
+          Jwt:
+            IdentitySource: $request.header.X-Token
+            JwtConfiguration: {issuer: !Sub "https://${Address}/", audience: !Ref Subnets}
+      AccessLogSettings: {DestinationArn: !GetAtt Table.Arn, Format: $context.requestId}
   Table:
     Type: AWS::DynamoDB::Table
     DependsOn: WorkFunction
@@ -146,10 +161,35 @@ def test_a_state_machine_has_its_definition_with_everything_substituted(load: Lo
     }
 
 
+def test_an_http_api_has_its_routes_and_who_may_take_them(load: Load) -> None:
+    template = load()
+
+    (api,) = template.http_apis
+    assert (api.logical_id, api.access_log_format) == ("Api", "$context.requestId")
+    jwt = Authorizer("Jwt", header="x-token", issuer="https://host:1/", audience=("a", "b"))
+    (function,) = template.functions
+    assert api.routes == (
+        Route("ANY", "$default", function, jwt),
+        Route("GET", "/things/{thing}", function, jwt),
+        Route("GET", "/open", function, None),
+    )
+    assert [(route.key, route.segments) for route in api.routes] == [
+        ("$default", ()),
+        ("GET /things/{thing}", ("things", "{thing}")),
+        ("GET /open", ("open",)),
+    ]
+
+
 def test_properties_of_any_type_are_given_resolved(load: Load) -> None:
     assert load(parameters={"Prefix": "dev-"}).properties("AWS::DynamoDB::Table") == {
         "Table": {"TableName": "dev-table"}
     }
+
+
+def test_a_parameter_may_be_called_otherwise_on_another_way(load: Load) -> None:
+    (api,) = load(("Path: /open", 'Path: "/others/{other}"')).http_apis
+
+    assert api.routes[2].segments == ("others", "{other}")
 
 
 @pytest.mark.parametrize(
@@ -174,6 +214,31 @@ def test_properties_of_any_type_are_given_resolved(load: Load) -> None:
         ("LEVEL: DEBUG", "LEVEL: [DEBUG]", "WorkFunction: LEVEL is not a text or a number"),
         ("!Ref Subnets", "!Split [a, b]", "WorkFunction: Fn::Split is not known on the laptop"),
         ("Transform:", "Transform: [", "template.yaml: line "),
+        ("DefaultAuthorizer: Jwt", "DefaultAuthorizer: Jot", "Api: DefaultAuthorizer Jot is none of"),
+        ("Authorizer: NONE", "Authorizer: Jot", "WorkFunction: Open: Authorizer Jot is none of"),
+        ("Authorizer: NONE", "AuthorizationScopes: [a]", "WorkFunction: Open: Auth is more than an Authorizer"),
+        ("header.X-Token", "headers.X-Token", "Api: Jwt: IdentitySource $request.headers.X-Token is not"),
+        ("{issuer: ", "{Issuer: ", "Api: Jwt: issuer is missing"),
+        ("!Ref Subnets}", "a}", "Api: Jwt: audience is not a list"),
+        ("!Ref Subnets}", "[]}", "Api: Jwt: an empty issuer or audience would let anybody in"),
+        ('!Sub "https://${Address}/"', '" "', "Api: Jwt: an empty issuer or audience would let anybody in"),
+        (
+            "{ApiId: !Ref Api, Method: get",
+            "{ApiId: !Ref Table, Method: get",
+            "WorkFunction: Read: ApiId Table is no HTTP",
+        ),
+        ("{ApiId: !Ref Api, Method: get", "{Method: get", "WorkFunction: Read: ApiId is missing"),
+        ("Method: get", "Method: git", "WorkFunction: Read: GIT is no method"),
+        ("Path: /open", "Path: open", "WorkFunction: Open: Path open does not begin with /"),
+        (
+            "Path: /open",
+            'Path: "/things/{thong}/of"',
+            "WorkFunction: Open: {thong} in Path /things/{thong}/of is {thing}",
+        ),
+        ("Path: /open", 'Path: "/{a}/{a}"', "WorkFunction: Open: Path /{a}/{a} has two parameters of one name"),
+        ("Path: /open", 'Path: "/a{b}"', "WorkFunction: Open: a{b} in Path /a{b} is not known"),
+        ("Path: /open", 'Path: "/{all+}"', "WorkFunction: Open: {all+} in Path /{all+} is not known"),
+        ("Path: /open", 'Path: "/things/{thing}"', "WorkFunction: Open: there is another route GET /things/{thing}"),
     ],
 )
 def test_a_mistake_is_one_line_that_begins_with_where_it_is(load: Load, old: str, new: str, message: str) -> None:
@@ -240,6 +305,8 @@ def test_the_projects_own_template_is_read_whole() -> None:
             "SpiceDBTokenSecretArn": "plain:local",
             "TemporalAddress": "127.0.0.1:7233",
             "TemporalNamespace": "default",
+            "JwtIssuer": "https://issuer.example.com/",
+            "JwtAudience": "agent-schedules",
         },
     )
 
@@ -253,6 +320,9 @@ def test_the_projects_own_template_is_read_whole() -> None:
         f"functions.{verb}.app"
         for verb in ("register", "compensate", "deregister", "temporal_create", "temporal_describe", "temporal_delete")
     }
+    (api,) = template.http_apis
+    assert "$default" in {route.key for route in api.routes}
+    assert {route.key for route in api.routes if not route.authorizer} == {"GET /openapi.json"}
     assert (
         template.shared_environment().items()
         >= {

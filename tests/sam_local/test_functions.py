@@ -54,7 +54,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, Any]]:
     bad.write_text(json.dumps(event))
     events = [*((verb, EVENTS / f"{verb}.json") for verb, _ in LIFE), ("register", bad)]
 
-    endpoints = Endpoints(free_port(), free_port(), free_port(), free_port())
+    endpoints = Endpoints(*(free_port() for _ in range(5)))
     functions = {f.code.name: f for f in Template(ROOT / "template.yaml", parameters(endpoints)).functions}
     logs = tmp_path_factory.mktemp("logs")
 

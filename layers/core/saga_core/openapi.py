@@ -85,6 +85,17 @@ _ERRORS = {
     ),
 }
 _ALWAYS = (401, 422, 500, 503)
+# What API Gateway says by itself. 401: of the token; 413: of more than 10 MB; 429: of too many requests; 431: of too
+# large headers; 500 and 503: of a function that fails or does not answer.
+_GATEWAY = {
+    HTTPStatus.UNAUTHORIZED: "Unauthorized",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Request Entity Too Large",
+    HTTPStatus.TOO_MANY_REQUESTS: "Too Many Requests",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "Request Header Fields Too Large",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "Internal Server Error",
+    HTTPStatus.SERVICE_UNAVAILABLE: "Service Unavailable",
+}
+_GATEWAY_ALONE = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 # What is served besides the operations.
 _UNLISTED = {"/openapi.json": ["get"], "/docs": ["get"]}
 # The resolver puts these into every specification; no answer has their shape.
@@ -126,14 +137,18 @@ def _operation(operation_id: str, summary: str, success: int, meaning: str, *err
         data = {"execution_id": EXECUTION} if status == HTTPStatus.GATEWAY_TIMEOUT else None
         examples = {"example": {"value": {"message": message, "code": status, "data": data}}}
         model: Any = Problem
-        if status == HTTPStatus.UNAUTHORIZED:
+        if words := _GATEWAY.get(HTTPStatus(status)):
             model = Problem | GatewayProblem
-            examples["gateway"] = {"value": {"message": "Unauthorized"}}
-        responses[status] = {
-            "description": what,
-            "content": {"application/json": {"model": model, "examples": examples}},
-        }
+            examples["gateway"] = {"value": {"message": words}}
+        responses[status] = _response(what, model, examples)
+    for status in _GATEWAY_ALONE:
+        examples = {"gateway": {"value": {"message": _GATEWAY[status]}}}
+        responses[status] = _response("the gateway lets nothing of it through", GatewayProblem, examples)
     return {"operation_id": operation_id, "summary": summary, "responses": responses, "status_code": success}
+
+
+def _response(what: str, model: Any, examples: dict[str, Any]) -> dict[str, Any]:
+    return {"description": what, "content": {"application/json": {"model": model, "examples": examples}}}
 
 
 CREATE = _operation(

@@ -1,0 +1,184 @@
+"""Payload format 2.0: the event that an HTTP API makes of a request, and the answer that it makes of a function's.
+
+As API Gateway does it, which is not in every point as its manual has it: the path comes decoded, and cut at an encoded
+question mark; a body is text only for a few types, and a form is not among them; a function's answer without a status
+code is itself the body.
+"""
+
+import base64
+import json
+import re
+import secrets
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
+
+from werkzeug import wrappers
+from werkzeug.serving import WSGIRequestHandler
+
+from local.template import ACCOUNT
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+MAX_BODY_BYTES = 10 * 1024 * 1024
+
+_TEXT_TYPES = {"application/json", "application/javascript", "application/xml"}
+# What two neighbours say to each other, and is not passed on.
+_HOP_BY_HOP = {
+    "connection",
+    "content-length",
+    "expect",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+
+
+class Request(wrappers.Request):
+    """A request as it came, before WSGI made it over, with the id and the time that it goes by.
+
+    Attributes:
+        id: of the form that API Gateway gives, 15 characters and an equals sign.
+        fields: the values of each header, by its name in lower case.
+        head_bytes: the size that API Gateway limits: the request line and the values of the headers.
+        encoded_path: percent-encoded still.
+        query: likewise.
+    """
+
+    max_content_length = MAX_BODY_BYTES + 1  # of a body in chunks, Werkzeug silently leaves out what is beyond
+
+    def __init__(self, environ: "WSGIEnvironment", raw: WSGIRequestHandler) -> None:
+        super().__init__(environ)
+        self.time = datetime.now(UTC)
+        self.id = base64.urlsafe_b64encode(secrets.token_bytes(11)).decode()
+        self.fields: dict[str, list[str]] = {}
+        for name, value in raw.headers.items():
+            self.fields.setdefault(name.lower(), []).append(value.replace("\r\n", ""))
+        self.head_bytes = len(raw.raw_requestline) + sum(len(value) for value in raw.headers.values())
+        target = raw.path
+        if not target.startswith("/"):  # in the absolute form, http://host/path
+            target = urlsplit(target)._replace(scheme="", netloc="").geturl()
+        path, _, self.query = target.partition("?")
+        self.encoded_path = re.split("%3f", path, maxsplit=1, flags=re.IGNORECASE)[0]
+
+    @property
+    def time_text(self) -> str:
+        """The time as API Gateway and web servers write it: 23/Nov/2026:09:00:00 +0000."""
+        return f"{self.time:%d/%b/%Y:%H:%M:%S +0000}"
+
+
+def event(
+    request: Request, body: bytes, route_key: str, parameters: dict[str, str], claims: dict[str, str] | None
+) -> dict[str, Any]:
+    """A function's event. What a request has not is left out; `claims` is None on a route without authorizer."""
+    headers = _headers(request, body)
+    context: dict[str, Any] = {
+        "accountId": ACCOUNT,
+        "apiId": "local",
+        "domainName": headers["host"],
+        "domainPrefix": headers["host"].partition(".")[0],
+        "http": {
+            "method": request.method,
+            "path": decoded(request.encoded_path),
+            "protocol": request.environ["SERVER_PROTOCOL"],
+            "sourceIp": request.remote_addr,
+            "userAgent": headers.get("user-agent", ""),
+        },
+        "requestId": request.id,
+        "routeKey": route_key,
+        "stage": "$default",
+        "time": request.time_text,
+        "timeEpoch": int(request.time.timestamp() * 1000),
+    }
+    if claims is not None:
+        context["authorizer"] = {"jwt": {"claims": claims, "scopes": None}}
+    made: dict[str, Any] = {
+        "version": "2.0",
+        "routeKey": route_key,
+        "rawPath": decoded(request.encoded_path),
+        "rawQueryString": request.query,
+        "headers": headers,
+        "requestContext": context,
+        "isBase64Encoded": False,
+    }
+    cookies = [part.strip() for line in request.fields.get("cookie", []) for part in line.split(";")]
+    if any(cookies):
+        made["cookies"] = [cookie for cookie in cookies if cookie]
+    if request.query:
+        made["queryStringParameters"] = _joined(parse_qsl(request.query, keep_blank_values=True))
+    if parameters:
+        made["pathParameters"] = parameters
+    if body:
+        made["body"], made["isBase64Encoded"] = _body(body, request.mimetype)
+    return made
+
+
+def response(content: bytes) -> wrappers.Response:
+    """What a function's answer, JSON, comes to.
+
+    Raises ValueError, TypeError or AttributeError when it is malformed.
+    """
+    answer = json.loads(content)
+    if not isinstance(answer, dict) or "statusCode" not in answer:
+        return wrappers.Response(content, 200, mimetype="application/json")
+    status, body = int(answer["statusCode"]), answer.get("body") or ""
+    if not HTTPStatus.OK <= status < 600 or not isinstance(body, str):
+        raise ValueError
+    made = wrappers.Response(base64.b64decode(body, validate=True) if answer.get("isBase64Encoded") else body, status)
+    cookies = [("set-cookie", cookie) for cookie in answer.get("cookies") or []]
+    for name, value in [*(answer.get("headers") or {}).items(), *cookies]:
+        if name.lower() == "content-type":
+            made.headers[name] = _header(value)
+        elif name.lower() not in _HOP_BY_HOP:
+            made.headers.add(name, _header(value))
+    return made
+
+
+def decoded(path: str) -> str:
+    """A path, or a part of one, without percent-encoding. http.server has read its bytes as Latin-1."""
+    return unquote_to_bytes(path.encode("latin-1")).decode(errors="replace")
+
+
+def _headers(request: Request, body: bytes) -> dict[str, str]:
+    """The client's headers without the cookies, and those that the gateway adds."""
+    left_out = {"cookie", *_HOP_BY_HOP}
+    headers = {name: ",".join(values) for name, values in request.fields.items() if name not in left_out}
+    headers.setdefault("host", "")
+    headers["content-length"] = str(len(body))
+    # The time in hex and 96 random bits, as X-Ray wants it.
+    headers.setdefault("x-amzn-trace-id", f"Root=1-{int(request.time.timestamp()):08x}-{secrets.token_hex(12)}")
+    headers["x-forwarded-for"] = ", ".join([*request.fields.get("x-forwarded-for", []), str(request.remote_addr)])
+    headers["x-forwarded-port"] = request.environ["SERVER_PORT"]
+    headers["x-forwarded-proto"] = "http"
+    return headers
+
+
+def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
+    values: dict[str, list[str]] = {}
+    for name, value in pairs:
+        values.setdefault(name, []).append(value)
+    return {name: ",".join(several) for name, several in values.items()}
+
+
+def _body(body: bytes, mimetype: str) -> tuple[str, bool]:
+    """The body, and whether it is in base64."""
+    if mimetype.startswith("text/") or mimetype in _TEXT_TYPES:
+        try:
+            return body.decode(), False
+        except UnicodeDecodeError:
+            pass
+    return base64.b64encode(body).decode(), True
+
+
+def _header(value: object) -> str:
+    """The value of a header that a function has set. Raises ValueError or TypeError if it cannot be one."""
+    if not isinstance(value, str | int | float):
+        raise TypeError
+    text = value if isinstance(value, str) else json.dumps(value)
+    text.encode("latin-1")
+    return text
