@@ -1,0 +1,76 @@
+"""Requests that schemathesis makes up of the specification, sane and not, on the running stack.
+
+A bounded run that is the same every time; `make fuzz` makes a longer one (FUZZ_EXAMPLES a route) that is not.
+"""
+
+import json
+import os
+import re
+import uuid
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from functions.api.app import app
+from saga_core import openapi
+from tests.api.conftest import SECONDS, Api
+
+EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+]
+schema = schemathesis.openapi.from_dict(json.loads(openapi.specification(app)))
+schema.config.generation.update(with_security_parameters=False)  # a request without its token is refused for that alone
+
+
+def is_name(value: object) -> bool:
+    """Whether it is an agent id and a schedule name that is to be replaced: about every other one."""
+    return isinstance(value, str) and re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", value) is not None and len(value) % 2 == 1
+
+
+@schema.parametrize()
+@settings(
+    max_examples=int(EXAMPLES or 12),
+    derandomize=not EXAMPLES,
+    database=None,
+    deadline=None,
+    phases=[Phase.explicit, Phase.generate] + ([Phase.shrink] if EXAMPLES else []),
+    suppress_health_check=list(HealthCheck),
+)
+def test_no_request_is_answered_by_anything_that_the_specification_does_not_say(
+    case: schemathesis.Case[Any], api: Api
+) -> None:
+    # Most agents that it makes up are nobody's, and none of their schedules is there. So half of them are alice's, and
+    # half of the schedules are there.
+    path = case.path_parameters
+    if "?" in unquote(case.formatted_path):
+        return  # API Gateway cuts a path there, encoded or not, and so finds another route
+    if is_name(path.get("agent_id")):
+        if case.operation.definition.raw["operationId"] == "create_schedule":
+            api.agent = f"agent-{uuid.uuid4().hex[:12]}"  # where no name is taken
+            api.relate(f"agent:{api.agent}#owner@user:alice")
+        elif is_name(path.get("schedule_name")):
+            path["schedule_name"] = "daily"
+            if api.get().status == HTTPStatus.NOT_FOUND:
+                api.create()
+        path["agent_id"] = api.agent
+
+    response = case.call(base_url=api.url, headers={"Authorization": f"Bearer {api.token()}"}, timeout=SECONDS)
+    if response.status_code != HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:  # the gateway's, which has read nothing else
+        case.validate_response(response, checks=CHECKS)

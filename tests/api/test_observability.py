@@ -1,0 +1,134 @@
+"""What a request leaves in logs and metrics: enough to follow it, and no secret."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from functions.api import app as api_function
+from saga_core import ids
+from tests.api.conftest import Api
+
+
+def metrics(capsys: pytest.CaptureFixture[str]) -> list[Mapping[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"_aws"')]
+
+
+def test_one_request_leads_to_its_execution_and_the_execution_to_its_steps(api: Api) -> None:
+    answer = api.create()
+
+    request_id = answer.headers["apigw-requestid"]
+    of_request = [line for line in api.logged() if line["correlation_id"] == request_id]
+    assert [line["message"] for line in of_request] == ["execution started", "execution ended", "request"]
+    (execution_id,) = {line["execution_id"] for line in of_request if "execution_id" in line}
+    assert f"registered_by@registration:{ids.registration(execution_id)}" in api.held()
+    of_execution = [line for line in api.logged() if line["correlation_id"] == execution_id]
+    assert [line["function_name"].rpartition("schedule-")[2] for line in of_execution] == [
+        "register",
+        "temporal-create",
+        "temporal-describe",
+    ]
+    assert all(line["function_name"] and line["function_request_id"] for line in of_request + of_execution)
+
+
+def test_every_request_is_logged_and_counted_by_route_and_status(api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+    api.create()
+    api.call("POST", f"{api.schedules}/daily/pause", {"note": 7})
+    api.get(as_="mallory")
+    api.call("PUT", api.schedules)
+
+    route = "/agents/{agent_id}/schedules"
+    expected = [
+        (f"POST {route}", 201),
+        (f"POST {route}/{{schedule_name}}/pause", 422),
+        (f"GET {route}/{{schedule_name}}", 404),
+        ("$default", 405),
+    ]
+    lines = [line for line in api.logged() if line["message"] == "request"]
+    assert [(line["route"], line["status"]) for line in lines] == expected
+    assert [line["path"] for line in lines][2] == f"{api.schedules}/daily"
+    assert all(0 <= line["seconds"] < 30 for line in lines)
+    counted = [metric for metric in metrics(capsys) if "Request" in metric]
+    assert [(metric["route"], int(metric["status"])) for metric in counted] == expected
+    for metric in counted:
+        assert metric["Request"] == [1.0]
+        (directive,) = metric["_aws"]["CloudWatchMetrics"]
+        assert directive["Namespace"] == "AgentSchedules"
+        assert directive["Dimensions"] == [["route", "status", "service"]]
+
+
+def test_the_gateway_logs_every_request_with_the_id_that_the_caller_got(api: Api) -> None:
+    api.access_log.clear()
+
+    refused = api.call("GET", api.schedules, token="alice")
+    answered = api.get()
+
+    lines = [json.loads(line) for line in api.access_log]
+    assert [line["requestId"] for line in lines] == [
+        refused.headers["apigw-requestid"],
+        answered.headers["apigw-requestid"],
+    ]
+    assert [int(line["status"]) for line in lines] == [401, 404]
+
+
+def test_an_unexpected_error_is_logged_with_its_trace_and_counted(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def described(_schedule_id: str) -> None:
+        raise RuntimeError("unheard of")
+
+    api.create()
+    monkeypatch.setattr(api_function, "described", described)
+
+    answer = api.get()
+
+    (line,) = [line for line in api.logged() if line["level"] == "ERROR"]
+    assert line["correlation_id"] == answer.headers["apigw-requestid"]
+    assert "RuntimeError: unheard of" in line["exception"]
+    assert [metric for metric in metrics(capsys) if "UnexpectedError" in metric]
+
+
+def test_no_token_key_parameter_or_note_is_ever_logged(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    token = api.token()
+    secrets = {
+        token,
+        token.rpartition(".")[2],
+        "the-idempotency-key",
+        "the parameter's value",
+        "the note's text",
+        "the unknown field's value",
+    }
+    schedule = {"name": "daily", "workflow_name": "Report", "task_queue": "reports", "interval_seconds": 60}
+    params = {"workflow_params": {"password": "the parameter's value"}}
+
+    def everything() -> None:
+        for body in ({**schedule, **params}, {**schedule, **params, "x": "the unknown field's value"}, [token]):
+            api.call("POST", api.schedules, body, token=token, Idempotency_Key="the-idempotency-key")
+        api.call("POST", f"{api.schedules}/daily/pause", {"note": "the note's text"}, token=token)
+        api.call("GET", f"{api.schedules}?page_token=the-idempotency-key", token=token)
+        for method, path in (("GET", ""), ("GET", "/daily"), ("DELETE", "/daily"), ("PUT", "")):
+            api.call(method, api.schedules + path, token=token)
+        api.call("GET", api.schedules, token=token[:-4] + "AAAA")
+
+    everything()
+    api.temporal.cut()
+    everything()
+    api.temporal.clear()
+    api.spicedb.cut()
+    everything()
+    api.spicedb.clear()
+
+    def unexpected(*_: object) -> None:
+        raise RuntimeError("unheard of")
+
+    monkeypatch.setattr(api_function, "run", unexpected)
+    monkeypatch.setattr(api_function, "described", unexpected)
+    everything()
+
+    captured = capsys.readouterr()
+    everywhere = "\n".join([api.log.getvalue(), captured.out, captured.err, *api.access_log])
+    assert "unheard of" in everywhere
+    assert [secret for secret in secrets if secret in everywhere] == []

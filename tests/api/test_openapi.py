@@ -1,0 +1,103 @@
+"""The API's own specification: valid, true, and with examples that hold."""
+
+import json
+from typing import Any
+
+import pytest
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import validate
+
+from functions.api.app import app
+from saga_core import openapi
+from saga_core.models import NewSchedule
+from tests.api.conftest import Api
+
+SPECIFICATION: dict[str, Any] = json.loads(openapi.specification(app))
+OPERATIONS: dict[str, dict[str, Any]] = {
+    operation["operationId"]: operation for methods in SPECIFICATION["paths"].values() for operation in methods.values()
+}
+
+
+def fits(value: object, schema: dict[str, Any]) -> bool:
+    whole = {**schema, "components": SPECIFICATION["components"]}
+    return not list(OAS31Validator(whole).iter_errors(value))
+
+
+def test_it_is_valid_openapi_3_1() -> None:
+    assert SPECIFICATION["openapi"].startswith("3.1")
+    validate(SPECIFICATION)
+
+
+def test_the_running_stack_serves_it(api: Api) -> None:
+    answer = api.call("GET", "/openapi.json", token="")
+
+    assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.body == SPECIFICATION
+
+
+def test_every_operation_has_a_readable_name_and_what_it_may_answer() -> None:
+    always = {"401", "422", "429", "431", "500", "503"}
+    on_a_schedule = {"200", "404", *always}
+    assert {name: set(operation["responses"]) for name, operation in OPERATIONS.items()} == {
+        "create_schedule": {"201", "400", "403", "404", "409", "413", "415", "504", *always},
+        "list_schedules": {"200", *always},
+        "get_schedule": on_a_schedule,
+        "pause_schedule": {"413", "415", *on_a_schedule},
+        "unpause_schedule": {"413", "415", *on_a_schedule},
+        "trigger_schedule": on_a_schedule,
+        "delete_schedule": {"504", *on_a_schedule},
+    }
+
+
+def test_every_error_has_an_example_and_every_example_fits_its_schema() -> None:
+    for name, operation in OPERATIONS.items():
+        for status, response in operation["responses"].items():
+            content = response["content"]["application/json"]
+            examples = [example["value"] for example in content.get("examples", {}).values()]
+            if status >= "400":
+                assert examples, (name, status)
+                assert examples[0].get("code", int(status)) == int(status)
+            assert all(fits(example, content["schema"]) for example in examples), (name, status)
+
+
+def test_the_examples_of_a_new_schedule_fit_the_schema_and_the_model() -> None:
+    content = OPERATIONS["create_schedule"]["requestBody"]["content"]["application/json"]
+
+    for example in content["examples"].values():
+        assert fits(example["value"], content["schema"])
+        NewSchedule.parse(example["value"])
+
+
+@pytest.mark.parametrize(
+    ("change", "valid"),
+    [
+        ({"interval_seconds": 60}, True),
+        ({"interval_seconds": None, "cron_expression": "0 9 * * *"}, True),
+        ({"interval_seconds": 60, "paused": None, "timezone": None}, True),
+        ({}, False),
+        ({"interval_seconds": None}, False),
+        ({"interval_seconds": 60, "name": "Daily"}, False),
+        ({"interval_seconds": 60, "name": "daily-"}, False),
+        ({"interval_seconds": 60, "task_queue": " "}, False),
+        ({"interval_seconds": 60, "principal": {}}, False),
+    ],
+)
+def test_what_the_schema_says_of_a_new_schedule_is_what_the_model_takes(change: dict[str, Any], valid: bool) -> None:
+    schedule = {"name": "daily", "workflow_name": "Report", "task_queue": "reports", **change}
+    content = OPERATIONS["create_schedule"]["requestBody"]["content"]["application/json"]
+
+    assert fits(schedule, content["schema"]) is valid
+    if valid:
+        NewSchedule.parse(schedule)
+
+
+def test_everything_it_refers_to_is_there_and_nothing_else() -> None:
+    text = json.dumps(SPECIFICATION)
+
+    for name in SPECIFICATION["components"]["schemas"]:
+        assert f'"#/components/schemas/{name}"' in text
+
+
+def test_every_route_but_the_specification_asks_for_a_token() -> None:
+    assert SPECIFICATION["security"] == [{"token": []}]
+    assert all("security" not in operation for operation in OPERATIONS.values())

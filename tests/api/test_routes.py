@@ -1,0 +1,222 @@
+"""Every route, and its answer as a client reads it that knows nothing but the documented fields."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+from temporalio.client import ScheduleActionStartWorkflow, ScheduleOverlapPolicy
+
+from tests.api.conftest import Answer, Api, eventually
+
+
+class Strict(BaseModel):
+    """What an old client parses answers with; written from the documented fields, not from the models."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Action(Strict):
+    workflow_name: str
+    workflow_id_prefix: str
+    task_queue: str
+    workflow_params: list[Any] | None
+
+
+class Spec(Strict):
+    cron_expressions: list[str]
+    intervals_seconds: list[int]
+    start_at: datetime | None
+    end_at: datetime | None
+
+
+class Schedule(Strict):
+    schedule_id: str
+    name: str
+    agent_id: str
+    state: Literal["ACTIVE", "PAUSED"]
+    action: Action
+    spec: Spec
+    num_actions_taken: int
+    num_actions_missed: int
+    next_action_times: list[datetime]
+    last_action_time: datetime | None
+    created_at: datetime
+
+
+class Entry(Strict):
+    schedule_id: str
+    name: str
+    agent_id: str
+    state: Literal["ACTIVE", "PAUSED"]
+    workflow_name: str
+    next_action_time: datetime | None
+
+
+class Page(Strict):
+    schedules: list[Entry]
+    total: int
+    next_page_token: str | None
+
+
+class Gone(Strict):
+    id: str
+    message: str
+
+
+def schedule(answer: Answer, status: int = 200) -> Schedule:
+    assert answer.status == status, answer.body
+    assert answer.headers["content-type"] == "application/json"
+    return Schedule.model_validate(answer.body)
+
+
+def listed(api: Api, **query: object) -> Page:
+    asked = "&".join(f"{name}={value}" for name, value in query.items())
+    answer = api.call("GET", f"{api.schedules}?{asked}")
+    assert answer.status == 200, answer.body
+    return Page.model_validate(answer.body)
+
+
+def test_a_created_schedule_is_answered_as_it_was_asked_for(api: Api) -> None:
+    asked = datetime.now(UTC) - timedelta(seconds=5)
+    answer = api.create(
+        workflow_params={"city": "Lisbon"},
+        cron_expression="0 9 * * MON-FRI",
+        interval_seconds=None,
+        execution_timeout_seconds=600,
+        start_at="2030-01-01T00:00:00",
+        end_at="2031-01-01T00:00:00+01:00",
+        timezone="Europe/Lisbon",
+        overlap_policy="BUFFER_ONE",
+        paused=False,
+    )
+
+    created = schedule(answer, 201)
+    assert answer.headers["location"] == f"{api.schedules}/daily"
+    assert created.model_dump(exclude={"created_at", "next_action_times"}) == {
+        "schedule_id": f"{api.agent}--daily",
+        "name": "daily",
+        "agent_id": api.agent,
+        "state": "ACTIVE",
+        "action": {
+            "workflow_name": "Report",
+            "workflow_id_prefix": f"{api.agent}--daily-run",
+            "task_queue": "reports",
+            "workflow_params": [{"city": "Lisbon"}],
+        },
+        "spec": {
+            "cron_expressions": ["0 9 * * MON-FRI"],
+            "intervals_seconds": [],
+            "start_at": datetime(2030, 1, 1, tzinfo=UTC),
+            "end_at": datetime(2030, 12, 31, 23, tzinfo=UTC),
+        },
+        "num_actions_taken": 0,
+        "num_actions_missed": 0,
+        "last_action_time": None,
+    }
+    assert asked < created.created_at < datetime.now(UTC) + timedelta(seconds=5)
+    # In Lisbon it is nine at nine UTC in winter; the first of January 2030 is a Tuesday.
+    assert created.next_action_times[0] == datetime(2030, 1, 1, 9, tzinfo=UTC)
+    assert schedule(api.get()) == created
+    assert schedule(api.call("GET", answer.headers["location"])) == created
+
+
+def test_what_a_schedule_asks_of_temporal_is_what_temporal_has(api: Api) -> None:
+    api.create(execution_timeout_seconds=600, overlap_policy="TERMINATE_OTHER", timezone="Asia/Tokyo")
+
+    described = api.in_loop(api.scheduler.get_schedule_handle(api.id()).describe()).schedule
+    assert isinstance(described.action, ScheduleActionStartWorkflow)
+    assert described.action.execution_timeout == timedelta(minutes=10)
+    assert described.policy.overlap is ScheduleOverlapPolicy.TERMINATE_OTHER
+    assert described.spec.time_zone_name == "Asia/Tokyo"
+
+
+def test_optional_fields_may_be_null_or_absent(api: Api) -> None:
+    optional = ("workflow_params", "cron_expression", "execution_timeout_seconds", "start_at", "end_at", "paused")
+    required = {"workflow_name": "Report", "task_queue": "reports", "interval_seconds": 60}
+    nulls = dict.fromkeys((*optional, "timezone", "overlap_policy"))
+
+    with_nulls = api.call("POST", api.schedules, {"name": "nulls", **required, **nulls})
+    without = api.call("POST", api.schedules, {"name": "absent", **required})
+
+    for answer in (with_nulls, without):
+        created = schedule(answer, 201)
+        assert created.state == "ACTIVE"
+        assert created.action.workflow_params is None
+        assert created.spec == Spec(cron_expressions=[], intervals_seconds=[60], start_at=None, end_at=None)
+
+
+def test_a_schedule_may_begin_paused_and_have_both_a_cron_expression_and_an_interval(api: Api) -> None:
+    created = schedule(api.create(cron_expression="0 0 1 1 *", paused=True), 201)
+
+    assert created.state == "PAUSED"
+    assert created.spec.cron_expressions == ["0 0 1 1 *"]
+    assert created.spec.intervals_seconds == [3600]
+
+
+def test_pause_and_unpause_answer_the_schedule_and_keep_the_note(api: Api) -> None:
+    created = schedule(api.create(), 201)
+
+    paused = schedule(api.call("POST", f"{api.schedules}/daily/pause", {"note": "the workers are down"}))
+    assert paused == created.model_copy(update={"state": "PAUSED"})
+    state = api.in_loop(api.scheduler.get_schedule_handle(api.id()).describe()).schedule.state
+    assert (state.paused, state.note) == (True, "the workers are down")
+    assert schedule(api.call("POST", f"{api.schedules}/daily/pause")).state == "PAUSED"
+
+    unpaused = schedule(api.call("POST", f"{api.schedules}/daily/unpause", {"note": "they are back"}))
+    assert unpaused.state == "ACTIVE"
+    state = api.in_loop(api.scheduler.get_schedule_handle(api.id()).describe()).schedule.state
+    assert (state.paused, state.note) == (False, "they are back")
+
+
+@pytest.mark.parametrize("body", [None, "", "null", "{}", '{"note": null}'])
+def test_a_note_may_be_left_out(body: str | None, api: Api) -> None:
+    api.create()
+
+    assert schedule(api.call("POST", f"{api.schedules}/daily/pause", body)).state == "PAUSED"
+    assert schedule(api.call("POST", f"{api.schedules}/daily/unpause", body)).state == "ACTIVE"
+
+
+def test_trigger_starts_the_workflow_and_answers_the_schedule(api: Api) -> None:
+    api.create(paused=True)
+
+    assert schedule(api.call("POST", f"{api.schedules}/daily/trigger")).name == "daily"
+
+    triggered = eventually(lambda: schedule(api.get()), lambda now: now.num_actions_taken > 0)
+    assert triggered.num_actions_taken == 1
+    assert triggered.last_action_time is not None
+    assert triggered.state == "PAUSED"
+
+
+def test_delete_answers_the_id_and_leaves_nothing_in_either_system(api: Api) -> None:
+    api.create()
+    api.grant("viewer", "bob")
+
+    answer = api.delete()
+
+    assert answer.status == 200
+    assert Gone.model_validate(answer.body) == Gone(id=f"{api.agent}--daily", message="schedule deleted")
+    assert api.held() == []
+    assert api.get().is_problem(404, "schedule not found")
+    assert api.delete().is_problem(404, "schedule not found")
+    assert api.create().status == 201
+
+
+def test_a_list_shows_what_a_schedule_is_at_this_moment(api: Api) -> None:
+    api.create("hourly")
+    created = schedule(api.create("paused", paused=True), 201)
+    assert created.state == "PAUSED"
+
+    page = eventually(lambda: listed(api), lambda page: page.total == 2)
+    entries = {entry.name: entry for entry in page.schedules}
+    assert entries.keys() == {"hourly", "paused"}
+    assert page.next_page_token is None
+    assert entries["paused"].state == "PAUSED"
+    hourly = entries["hourly"]
+    assert (hourly.schedule_id, hourly.agent_id) == (f"{api.agent}--hourly", api.agent)
+    assert (hourly.state, hourly.workflow_name) == ("ACTIVE", "Report")
+    assert hourly.next_action_time is not None
+
+
+def test_an_agent_without_schedules_has_an_empty_list(api: Api) -> None:
+    assert listed(api) == Page(schedules=[], total=0, next_page_token=None)
