@@ -29,7 +29,7 @@ from werkzeug.wrappers import Response
 from local.lambda_runtime import FunctionNotFound, InvalidEvent, LambdaRuntime
 from local.process import HOST, StartError, die_with_parent, require_free_port
 from local.step_functions import Backoff, StepFunctions, StepFunctionsApi
-from local.template import REGION, Template
+from local.template import REGION, Template, parameter_argument
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -172,13 +172,6 @@ def _set_environment(variables: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def _parameter(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
-    return name, value
-
-
 def main() -> int:
     """The command line; 1 when it cannot start, with one line that says why."""
     parser = argparse.ArgumentParser(prog="python -m local.aws", description="Step Functions and Lambda on a laptop.")
@@ -187,7 +180,12 @@ def main() -> int:
     )
     parser.add_argument("--template", type=Path, default=_TEMPLATE, help="default: the project's template.yaml")
     parser.add_argument(
-        "--parameter", type=_parameter, action="append", default=[], metavar="NAME=VALUE", help="of the template"
+        "--parameter",
+        type=parameter_argument,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the template",
     )
     arguments = parser.parse_args()
 

@@ -46,7 +46,7 @@ def bridge(endpoints: Endpoints) -> Iterator[str]:
     program = Path(relay.__file__)
     # A short path, which the address of a Unix socket has to be.
     with tempfile.TemporaryDirectory(prefix="bridge-") as folder:
-        outside = [sys.executable, str(program)]
+        outside = [sys.executable, "-P", str(program)]  # without local/ on sys.path, whose token.py hides Python's own
         outside += [f"{folder}/spicedb", endpoints.spicedb, f"{folder}/temporal", endpoints.temporal]
         inside = ["docker", "run", "--rm", "--interactive", "--hostname", _INSIDE]
         inside += ["--volume", f"{folder}:/bridge", "--volume", f"{program}:/relay.py:ro"]
