@@ -19,7 +19,7 @@ SECONDS = 10
 
 def start(*addresses: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, relay.__file__, *addresses], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-P", relay.__file__, *addresses], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 

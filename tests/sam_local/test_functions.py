@@ -4,6 +4,7 @@ It needs Docker and the result of `sam build`. `make sam-local` sees to the latt
 folder out.
 """
 
+import asyncio
 import json
 import logging
 import subprocess
@@ -27,32 +28,43 @@ logger = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
 SAM = ROOT / ".tools" / "bin" / "sam"
+LIST_SECONDS = 30
 INVOKE_SECONDS = 300  # the first one builds an image, and may have to fetch another before
 
-# A schedule's whole life, then a create that is given up: the verb, after which the function's folder and its event are
-# called, and what the answer has to say, among other things.
+# A schedule's whole life, with a list in it, then a create that is given up: the verb, after which the function's
+# folder and its event are called, and what the answer has to say, among other things.
 LIFE: list[tuple[str, dict[str, Any]]] = [
     ("register", {"outcome": "registered"}),
     ("temporal_create", {"repeated": False}),
     ("temporal_describe", {"match": "ours"}),
+    ("api", {"statusCode": 200}),
     ("temporal_delete", {"existed": True}),
     ("deregister", {"deregistered": True}),
     ("register", {"outcome": "registered"}),
     ("compensate", {"removed": True}),
 ]
-VOLATILE = ("created_at", "next_action_times")
+VOLATILE = ("created_at", "next_action_times", "next_action_time")
 
 Invoke = Callable[[Function, Path], Any]
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, Any]]:
-    """What each step of LIFE, and then a register of a bad event, answered: in process, and in a container."""
-    bad = tmp_path_factory.mktemp("events") / "bad.json"
+    """What each step of LIFE, a register of a bad event, and a request for the API's specification answered.
+
+    Each in process, and in a container.
+    """
+    folder = tmp_path_factory.mktemp("events")
+    bad, specification = folder / "bad.json", folder / "specification.json"
     event = json.loads((EVENTS / "register.json").read_text())
     event["request"]["agent_id"] = "weather--agent"
     bad.write_text(json.dumps(event))
-    events = [*((verb, EVENTS / f"{verb}.json") for verb, _ in LIFE), ("register", bad)]
+    event = json.loads((EVENTS / "api.json").read_text())
+    event |= {"routeKey": "GET /openapi.json", "rawPath": "/openapi.json"}
+    event["requestContext"] |= {"routeKey": event["routeKey"], "http": {"method": "GET", "path": event["rawPath"]}}
+    del event["requestContext"]["authorizer"]
+    specification.write_text(json.dumps(event))
+    events = [*((verb, EVENTS / f"{verb}.json") for verb, _ in LIFE), ("register", bad), ("api", specification)]
 
     endpoints = Endpoints(*(free_port() for _ in range(5)))
     functions = {f.code.name: f for f in Template(ROOT / "template.yaml", parameters(endpoints)).functions}
@@ -64,12 +76,12 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, Any]]:
     with running(endpoints, logs, persist=None):
         own_agent(endpoints.spicedb_client(), "weather-agent", "alice")
         invoke = _in_process(endpoints)
-        in_process = [invoke(functions[verb], path) for verb, path in events]
+        in_process = [_once_listed(endpoints, invoke)(functions[verb], path) for verb, path in events]
     logger.info("starting SpiceDB, Temporal and a bridge to them …")
     with engines(endpoints, logs, persist=None), bridge(endpoints) as address:
         own_agent(endpoints.spicedb_client(), "weather-agent", "alice")
         invoke = _in_container(address)
-        in_container = [invoke(functions[verb], path) for verb, path in events]
+        in_container = [_once_listed(endpoints, invoke)(functions[verb], path) for verb, path in events]
     return list(zip(in_process, in_container, strict=True))
 
 
@@ -118,9 +130,28 @@ def _in_container(address: str) -> Invoke:
     return invoke
 
 
+def _once_listed(endpoints: Endpoints, invoke: Invoke) -> Invoke:
+    """Wait, before a list, until Temporal lists the schedule, which it does a moment after it has it."""
+
+    async def listed() -> bool:
+        client = await endpoints.temporal_client()
+        return len([entry async for entry in await client.list_schedules()]) == 1
+
+    def wait(function: Function, event: Path) -> Any:
+        ends_at = time.monotonic() + LIST_SECONDS
+        while event == EVENTS / "api.json" and not asyncio.run(listed()):
+            assert time.monotonic() < ends_at
+            time.sleep(0.1)
+        return invoke(function, event)
+
+    return wait
+
+
 def _steady(answer: Any) -> Any:
-    """An answer in which the times of this very run are masked."""
+    """An answer in which the times of this very run are masked, and the body of an HTTP answer decoded."""
     if isinstance(answer, dict):
+        if "body" in answer:
+            answer = {**answer, "body": json.loads(answer["body"])}
         return {key: "…" if key in VOLATILE else _steady(value) for key, value in answer.items()}
     return [_steady(item) for item in answer] if isinstance(answer, list) else answer
 
@@ -147,3 +178,18 @@ def test_a_bad_event_fails_in_the_container_as_it_does_in_process(answers: list[
 
     assert in_container["errorType"] == in_process["errorType"] == "InvalidRequest"
     assert in_container["errorMessage"] == in_process["errorMessage"]
+
+
+def test_the_api_lists_the_schedule_from_its_container(answers: list[tuple[Any, Any]]) -> None:
+    _, in_container = answers[[verb for verb, _ in LIFE].index("api")]
+
+    body = json.loads(in_container["body"])
+    assert [schedule["name"] for schedule in body["schedules"]] == ["daily-report"]
+
+
+def test_the_api_describes_itself_in_the_container_as_it_does_in_process(answers: list[tuple[Any, Any]]) -> None:
+    in_process, in_container = answers[len(LIFE) + 1]
+
+    assert in_container["statusCode"] == 200
+    assert json.loads(in_container["body"])["info"]["title"] == "Agent schedules"
+    assert in_container == in_process
