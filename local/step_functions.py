@@ -410,6 +410,21 @@ def _keep_first_ending(self: Environment, error: Any) -> None:
 
 Environment.set_error = _keep_first_ending
 
+_set_next_field_name = Environment.next_field_name.fset
+
+
+def _go_nowhere_once_over(self: Environment, name: str) -> None:
+    """Lets a state that was left as its execution was stopped be the last one; moto's thread died of it."""
+    if self.is_running():
+        try:
+            _set_next_field_name(self, name)
+        except RuntimeError:
+            if self.is_running():  # else it was stopped between the two lines above
+                raise
+
+
+Environment.next_field_name = Environment.next_field_name.setter(_go_nowhere_once_over)
+
 
 def _spare_oversized(verify: Callable[[Any, Environment, Any], None]) -> Callable[[Any, Environment, Any], None]:
     def verify_size_quota(self: Any, env: Environment, value: Any) -> None:

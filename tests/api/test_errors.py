@@ -4,12 +4,14 @@ import base64
 import json
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ClientError
 
 from functions.api import app as api_function
 from functions.temporal_create import app as temporal_create
+from saga_core import executions
 from saga_core.models import MAX_WORKFLOW_PARAMS_BYTES
 from saga_core.settings import api_settings
 from tests.api.conftest import Answer, Api, eventually
@@ -331,13 +333,40 @@ def test_a_bug_in_a_step_is_500_without_internals_and_compensated(api: Api, monk
     assert api.held() == []
 
 
-def test_a_misconfigured_function_is_500_without_internals(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CREATE_SCHEDULE_STATE_MACHINE_ARN", "no-arn-at-all")
+@pytest.mark.parametrize("arn", ["", "no-arn-at-all", "arn:aws:states:us-east-1:123456789012:stateMachine:unheard-of"])
+def test_a_misconfigured_function_is_500_without_internals(arn: str, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREATE_SCHEDULE_STATE_MACHINE_ARN", arn)
     api_settings.cache_clear()
     try:
         assert api.create().is_problem(500, "internal error")
     finally:
         api_settings.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "answered", "settled"),
+    [
+        (400, "ThrottlingException", 503, True),
+        (429, "TooManyRequestsException", 503, True),
+        (500, "InternalServerException", 503, False),
+        (400, "AccessDeniedException", 500, True),
+    ],
+)
+def test_what_step_functions_refuses_is_503_or_500(
+    status: int, code: str, answered: int, settled: bool, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def start_sync_execution(self, **_: object) -> None:
+            response = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+            raise ClientError(cast(Any, response), "StartSyncExecution")
+
+    monkeypatch.setattr(executions, "_client", Refusing)
+
+    answer = api.create()
+
+    assert answer.status == answered
+    assert (answer.body["data"] is None) is settled
+    assert code not in answer.body["message"]
 
 
 def test_a_create_that_outlives_the_wait_is_504_and_repeating_it_settles_it(

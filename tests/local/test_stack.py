@@ -125,8 +125,8 @@ def started(folder: Path, variables: Mapping[str, str] = {}, project: Path = ROO
 
 
 def elsewhere() -> dict[str, str]:
-    """The environment of a terminal that knows nothing of a stack."""
-    return {name: value for name, value in os.environ.items() if name not in NOT_OURS}
+    """The environment of a terminal that knows nothing of a stack, nor of a `make test` that runs this."""
+    return {name: value for name, value in os.environ.items() if name not in (*NOT_OURS, "MAKEFLAGS", "MAKELEVEL")}
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -51,10 +51,12 @@ def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict
         ended = _client().start_sync_execution(
             stateMachineArn=machine_arn, name=name, input=json.dumps(request), **arguments
         )
-    except (ClientError, ConnectTimeoutError, EndpointConnectionError) as error:
-        # Step Functions was not reached or refused, so nothing has happened.
+    except ClientError as error:
         logger.warning("execution not started", execution=name, reason=str(error))
-        raise ExecutionFailed(name, errors.StepFunctionsUnavailable("the execution was not started")) from None
+        raise _refusal(name, error.response) from None
+    except (ConnectTimeoutError, EndpointConnectionError) as error:
+        logger.warning("execution not started", execution=name, reason=str(error))
+        raise ExecutionFailed(name, errors.StepFunctionsUnavailable("Step Functions was not reached")) from None
     except BotoCoreError as error:
         logger.warning("execution not heard of", execution=name, reason=type(error).__name__)
         raise ExecutionFailed(name, OutcomeUnknown("the execution did not end in time"), settled=False) from None
@@ -63,6 +65,16 @@ def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict
         output: dict[str, Any] = json.loads(ended["output"])
         return output
     raise _failure(ended["executionArn"], ended["status"], ended.get("error", ""), ended.get("cause", ""))
+
+
+def _refusal(name: str, response: Mapping[str, Any]) -> ExecutionFailed:
+    code, status = response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        # It may have started the execution before it went wrong.
+        return ExecutionFailed(name, errors.StepFunctionsUnavailable(f"Step Functions: {code}"), settled=False)
+    if status == HTTPStatus.TOO_MANY_REQUESTS or "Throttling" in code:
+        return ExecutionFailed(name, errors.StepFunctionsUnavailable(f"Step Functions: {code}"))
+    return ExecutionFailed(name, errors.ConfigurationError(f"Step Functions refuses the request: {code}"))
 
 
 def _failure(execution_id: str, status: str, name: str, cause: str) -> ExecutionFailed:
