@@ -26,6 +26,7 @@ from saga_core.models import (
     AgentId,
     CreateRequest,
     Deleted,
+    IdempotencyKey,
     NewSchedule,
     Note,
     Principal,
@@ -81,7 +82,9 @@ Name = Annotated[ScheduleName, Path(description="the schedule's name", examples=
 def create(
     agent_id: Agent,
     schedule: Annotated[NewSchedule, Body(openapi_examples=openapi.NEW_SCHEDULES)],
-    _key: Annotated[str | None, Header(**openapi.IDEMPOTENCY_KEY)] = None,
+    idempotency_key: Annotated[
+        IdempotencyKey | None, Header(alias="Idempotency-Key", description=openapi.IDEMPOTENCY_KEY)
+    ] = None,
 ) -> Response[ScheduleView]:
     """Create a schedule, in SpiceDB and in Temporal."""
     request = CreateRequest.parse(
@@ -89,8 +92,7 @@ def create(
             "agent_id": agent_id,
             "schedule": schedule,
             "principal": principal(),
-            # Not what the resolver makes of it: to that a comma ends the value.
-            "idempotency_key": app.current_event.headers.get("idempotency-key"),
+            "idempotency_key": idempotency_key,
         }
     )
     # The machine asks again. Asked here first, a denial starts no execution, and neither does an outage of SpiceDB, in

@@ -67,7 +67,7 @@ def test_a_key_that_cannot_be_one_is_422_and_calls_nothing(key: str, api: Api) -
     answer = api.create(key=key)
 
     assert answer.is_problem(422)
-    assert answer.body["message"].startswith("idempotency_key: ")
+    assert answer.body["message"].startswith("idempotency-key: ")
     assert api.calls() == ([], [])
 
 

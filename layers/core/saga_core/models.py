@@ -38,7 +38,6 @@ from saga_core.errors import InvalidRequest
 MAX_WORKFLOW_PARAMS_BYTES = 65_536
 # A hundred years: what Temporal and every client can hold without overflow, and longer than any schedule lives.
 MAX_SECONDS = 3_155_760_000
-IDEMPOTENCY_KEY_PATTERN = r"^[\x21-\x7e]{1,128}$"
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -147,7 +146,7 @@ Text = Annotated[
 SubjectId = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_not_blank), AfterValidator(_subject)]
 Seconds = Annotated[int, Field(gt=0, le=MAX_SECONDS)]
 Time = Annotated[datetime, Field(strict=False), BeforeValidator(_iso_text), AfterValidator(_utc)]
-IdempotencyKey = Annotated[str, Field(pattern=IDEMPOTENCY_KEY_PATTERN)]
+IdempotencyKey = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
 
 
 class OverlapPolicy(StrEnum):
