@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -13,11 +14,23 @@ from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
 
 from local.endpoints import state_machine_arn
 from local.step_functions import StepFunctions
+from saga_core.settings import call_settings
 from tests.proxy import FaultProxy
 from tests.saga.conftest import Ended
 from tests.saga.scenarios import Scenario, Scene
 
 SPICEDB_METHODS = frozenset(permission_service_pb2.DESCRIPTOR.services_by_name["PermissionsService"].methods_by_name)
+
+
+# As template.yaml has it: no call is late but the one that is made to be, however busy the machine.
+PATIENT_SECONDS = "3"
+HASTY_SECONDS = "0.25"
+
+
+def set_rpc_timeout(seconds: str) -> None:
+    """Let functions wait so long for a call."""
+    os.environ["RPC_TIMEOUT_SECONDS"] = seconds
+    call_settings.cache_clear()
 
 
 def engine(method: str) -> str:
@@ -31,6 +44,7 @@ class Play:
 
     Attributes:
         stop_in: the state that the execution is stopped in, before that state does anything.
+        hasty_in: the state whose function waits for no call longer than a test wants to, until `be_patient`.
         steps: the states entered so far, each with the calls made in it, as `Scenario.steps` has them.
     """
 
@@ -38,6 +52,7 @@ class Play:
     scene: Scene
     scenario: Scenario
     stop_in: str | None = None
+    hasty_in: str | None = None
     steps: list[str] = field(default_factory=list)
     _name: str = field(default_factory=lambda: str(uuid.uuid4()))
     _arn: str = ""
@@ -84,10 +99,17 @@ class Play:
         now = datetime.datetime.now(tz=datetime.UTC)
         self.machines.describe_execution(self._arn).stop(now, error="Stopped", cause="by the test")
 
+    def be_patient(self) -> None:
+        """Let functions wait for a call as long as they always do."""
+        self.hasty_in = None
+        set_rpc_timeout(PATIENT_SECONDS)
+
     def _enter(self, arn: str, state: str) -> None:
         self._arn = arn
         self._note_calls()
         self.steps.append(state)
+        if state == self.hasty_in:
+            set_rpc_timeout(HASTY_SECONDS)
         if state == self.stop_in:
             self.stop()
 

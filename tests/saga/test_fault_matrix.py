@@ -12,7 +12,6 @@ import ast
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -27,17 +26,15 @@ import saga_temporal
 from local.lambda_runtime import LambdaRuntime
 from local.step_functions import StepFunctions
 from local.template import Template
-from saga_core import settings
+from saga_core.settings import call_settings
 from tests.contract.machines import DEFINITIONS, template
 from tests.proxy import Fault, FaultProxy
 from tests.saga.conftest import Ended, Stack
-from tests.saga.play import SPICEDB_METHODS, Play, engine
+from tests.saga.play import PATIENT_SECONDS, SPICEDB_METHODS, Play, engine
 from tests.saga.scenarios import NOTHING, SCENARIOS, Scenario, Scene, World, alices_create_comes_late, answer
 
 TEMPORAL_METHODS = frozenset(service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].methods_by_name)
 MACHINES = {name: DEFINITIONS[name.replace("-", "_")] for name in ("create-schedule", "delete-schedule")}
-# The deadline of a call where one is late: the tests wait for it.
-HASTY_RPC_SECONDS = "0.25"
 # What a caller may be told where an engine does not get well in time, or a function dies every time.
 TROUBLE = {
     ("create-schedule", "spicedb"): {
@@ -74,7 +71,6 @@ class Case:
         engine: whose calls meet the fault.
         lasting: whether retries meet it too.
         stopped: whether the execution is stopped.
-        late: whether a call is late, so that the test waits for a deadline.
     """
 
     scenario: Scenario
@@ -83,7 +79,6 @@ class Case:
     engine: str = ""
     lasting: bool = False
     stopped: bool = False
-    late: bool = False
 
     @property
     def name(self) -> str:
@@ -101,6 +96,12 @@ class Case:
 
 def _meet(play: Play, method: str, number: int, fault: Fault, times: int | None) -> None:
     play.proxy(method).inject(method, fault, times=times, at=number)
+
+
+def _be_late(play: Play, state: str, method: str, number: int) -> None:
+    play.hasty_in = state
+    play.proxy(method).on_call(method, number, play.be_patient)
+    _meet(play, method, number, Fault.SLOW, times=1)
 
 
 def _go_down(play: Play, method: str, number: int) -> None:
@@ -128,11 +129,13 @@ def _on_calls(scenario: Scenario) -> Iterator[Case]:
         call, of = f"{method}:{number}", engine(method)
         first = _FIRST_CALL[scenario.machine, state, method] == (scenario.name, number)
         for fault in Fault if first else (Fault.REFUSED, Fault.LOST_REPLY):
-            name, late = f"{call}-{fault.name.lower().replace('_', '-')}", fault is Fault.SLOW
+            name = f"{call}-{fault.name.lower().replace('_', '-')}"
+            if fault is Fault.SLOW:
+                yield Case(scenario, name, partial(_be_late, state=state, method=method, number=number), of)
+                continue
             meet = partial(_meet, method=method, number=number, fault=fault)
-            yield Case(scenario, name, partial(meet, times=1), of, late=late)
-            if not late:
-                yield Case(scenario, f"{name}-lasting", partial(meet, times=None), of, lasting=True)
+            yield Case(scenario, name, partial(meet, times=1), of)
+            yield Case(scenario, f"{name}-lasting", partial(meet, times=None), of, lasting=True)
         yield Case(scenario, f"{call}-down", partial(_go_down, method=method, number=number), of, lasting=True)
         # The function goes on in the one case, and dies in the other.
         yield Case(scenario, f"{call}-stopped", partial(_stop, method=method, number=number), stopped=True)
@@ -169,13 +172,17 @@ IN_STATES = {
 
 @pytest.fixture(scope="module")
 def machines(_session: Stack, _proxies: tuple[FaultProxy, FaultProxy, Template]) -> Iterator[StepFunctions]:
-    """The machines of the stack once more, without HTTP in front of them."""
+    """The machines of the stack once more, without HTTP in front of them, and with patient functions."""
     template = _proxies[2]
     machines = StepFunctions(LambdaRuntime(template.functions), on_backoff=_session.waited)
     for machine in template.state_machines:
         if machine.name in MACHINES:
             machines.deploy(machine)
-    yield machines
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RPC_TIMEOUT_SECONDS", PATIENT_SECONDS)
+        call_settings.cache_clear()
+        yield machines
+    call_settings.cache_clear()
     machines.stop_all()
 
 
@@ -195,18 +202,6 @@ def scene(stack: Stack, bystander: tuple[str, World]) -> Iterator[Scene]:
     stack.agent, before = bystander
     yield Scene(stack, f"schedule-{uuid.uuid4().hex[:8]}")
     assert Scene(stack, "bystander").world() == before, "another schedule was touched"
-
-
-@contextmanager
-def _hasty() -> Iterator[None]:
-    """Functions wait for a call no longer than they must for a test to be quick."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RPC_TIMEOUT_SECONDS", HASTY_RPC_SECONDS)
-        settings.call_settings.cache_clear()
-        try:
-            yield
-        finally:
-            settings.call_settings.cache_clear()
 
 
 def _wrong(case: Case, before: World, after: World, ended: Ended, ours: dict[str, str]) -> Iterator[str]:
@@ -311,8 +306,7 @@ def _play(case: Case, scene: Scene, machines: StepFunctions) -> Play:
     scenario.meanwhile(scene)
     play = Play(machines, scene, scenario)
     case.disturb(play)
-    with _hasty() if case.late else nullcontext():
-        ended = play.run()
+    ended = play.run()
     stack.spicedb.clear()
     stack.temporal.clear()
     after = scene.world()
