@@ -33,7 +33,7 @@ fuzz: $(VENV) $(NODE) ## send the HTTP API 500 random requests a route, other on
 	@FUZZ_EXAMPLES=$(or $(EXAMPLES),500) .venv/bin/python -m pytest tests/api/test_fuzz.py $(ARGS)
 
 openapi: $(VENV) ## write the HTTP API's specification, OpenAPI 3.1, to .local/openapi.json and validate it
-	@.venv/bin/python -m local.openapi
+	@.venv/bin/python -m tools.openapi
 
 check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, diagrams
 	.venv/bin/ruff check
@@ -42,19 +42,19 @@ check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, diagra
 	node_modules/.bin/asl-validator $(ASL:%=--json-path %)
 	.tools/bin/sam validate --lint
 	.tools/bin/checkov --file template.yaml --quiet --compact --skip-download
-	.venv/bin/python -m local.diagrams --check
+	.venv/bin/python -m tools.diagrams --check
 
 agent: $(VENV) ## make OWNER the owner of AGENT on the running stack
-	@.venv/bin/python -m local.agent --owner "$(OWNER)" --agent "$(AGENT)"
+	@.venv/bin/python -m local.stack.agent --owner "$(OWNER)" --agent "$(AGENT)"
 
 token: $(VENV) ## print a token of the local issuer (SUBJECT=alice, ACCOUNT=, SERVICE_ACCOUNT=, LIFETIME=3600)
-	@.venv/bin/python -m local.token --subject "$(SUBJECT)" --account "$(ACCOUNT)" --service-account "$(SERVICE_ACCOUNT)" $(if $(LIFETIME),--lifetime $(LIFETIME))
+	@.venv/bin/python -m local.stack.issuer --subject "$(SUBJECT)" --account "$(ACCOUNT)" --service-account "$(SERVICE_ACCOUNT)" $(if $(LIFETIME),--lifetime $(LIFETIME))
 
 diagrams: $(VENV) ## draw the state machines anew in README.md
-	@.venv/bin/python -m local.diagrams
+	@.venv/bin/python -m tools.diagrams
 
 schema: $(VENV) ## merge schema/schedules.zed into the running stack's SpiceDB and show the difference
-	@SPICEDB_TOKEN=local .venv/bin/python -m local.schema --insecure --endpoint 127.0.0.1:$(or $(SPICEDB_PORT),50051) --apply
+	@SPICEDB_TOKEN=local .venv/bin/python -m tools.schema --insecure --endpoint 127.0.0.1:$(or $(SPICEDB_PORT),50051) --apply
 
 sam-local: $(VENV) $(NODE) $(TOOLS) ## build with SAM and compare `sam local invoke` with the in-process functions (needs Docker and Python 3.13)
 	@python3.13 --version >/dev/null 2>&1 || { echo "sam-local: python3.13 is needed on PATH to build the layers" >&2; exit 1; }
@@ -63,7 +63,7 @@ sam-local: $(VENV) $(NODE) $(TOOLS) ## build with SAM and compare `sam local inv
 	@.venv/bin/python -m pytest tests/sam_local --log-cli-level=INFO --log-cli-format="%(message)s" $(ARGS)
 
 bridge: $(VENV) ## let the containers of `sam local` reach the running stack, until Ctrl-C (Docker on Linux)
-	@.venv/bin/python -m local.bridge
+	@.venv/bin/python -m local.docker.bridge
 
 lock: $(TOOLS) ## resolve the dependencies of pyproject.toml and package.json anew
 	@sh requirements/lock

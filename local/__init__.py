@@ -1,0 +1,1 @@
+"""What runs the application on a laptop. Nothing of the product imports it."""

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from local.endpoints import Endpoints
-from local.stack import engines
-from tests.ports import free_port
+from local.stack.endpoints import Endpoints
+from local.stack.parts import engines
+from tests.support.ports import free_port
 
 
 @pytest.fixture(scope="session")

@@ -26,17 +26,19 @@ from joserfc.jwk import RSAKey
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from local import aws, gateway
-from local.endpoints import Endpoints, relationships
-from local.process import HOST
-from local.stack import parameters
-from local.template import Template
-from local.token import issue, public_keys, signing_key
+from local.aws import gateway, server
+from local.aws.template import Template
+from local.stack import clients
+from local.stack.clients import relationships
+from local.stack.endpoints import Endpoints
+from local.stack.issuer import issue, public_keys, signing_key
+from local.stack.parts import parameters
+from local.stack.process import HOST
 from saga_core import executions, ids, settings
 from saga_core.observability import logger
 from saga_spicedb import spicedb
 from saga_temporal import temporal
-from tests.proxy import FaultProxy, fault_proxy
+from tests.support.proxy import FaultProxy, fault_proxy
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 40  # longer than API Gateway lets a request last
@@ -257,15 +259,15 @@ def _serving(endpoints: Endpoints) -> Iterator[Api]:
         key, access_log = signing_key(), list[str]()
         _forget_clients()
         with (
-            aws.serve(template, on_backoff=lambda _: None) as functions,
+            server.serve(template, on_backoff=lambda _: None) as functions,
             gateway.serve(template, public_keys(key), functions, log=access_log.append) as url,
         ):
             yield Api(
                 port=int(url.rpartition(":")[2]),
                 spicedb=spicedb_proxy,
                 temporal=temporal_proxy,
-                authorization=endpoints.spicedb_client(),
-                scheduler=loop.run_until_complete(endpoints.temporal_client()),
+                authorization=clients.spicedb(endpoints),
+                scheduler=loop.run_until_complete(clients.temporal(endpoints)),
                 loop=loop,
                 key=key,
                 access_log=access_log,

@@ -10,7 +10,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
 
-from local.token import AUDIENCE, ISSUER
+from local.stack.issuer import AUDIENCE, ISSUER
 from tests.api.conftest import Answer, Api
 
 Call = Callable[[Api, str], Answer]

@@ -15,7 +15,7 @@ from saga_core import executions
 from saga_core.models import MAX_WORKFLOW_PARAMS_BYTES
 from saga_core.settings import api_settings
 from tests.api.conftest import Answer, Api, eventually
-from tests.proxy import Fault
+from tests.support.proxy import Fault
 
 VALID = {"name": "daily", "workflow_name": "Report", "task_queue": "reports", "interval_seconds": 3600}
 NO_JSON = "body: is not JSON"

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from local.endpoints import NAMESPACE, Endpoints
-from local.stack import engines
+from local.stack import clients
+from local.stack.endpoints import NAMESPACE, Endpoints
+from local.stack.parts import engines
 from saga_core.deadlines import Deadline
 from saga_core.models import CreateRequest, Memo
 from saga_temporal import Temporal, WorkflowService
 from tests.api.conftest import Api, eventually
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 EACH = 500
 AT_ONCE = 100
@@ -46,7 +47,7 @@ def _schedules(running_engines: Endpoints) -> None:
     thread.start()
 
     async def connect(_seconds: float) -> WorkflowService:
-        return (await running_engines.temporal_client()).workflow_service
+        return (await clients.temporal(running_engines)).workflow_service
 
     def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result()

@@ -3,7 +3,7 @@ import inspect
 import pytest
 
 from saga_core import errors
-from tests.contract.machines import DEFINITIONS, State, states, targets, tasks
+from tests.support.machines import DEFINITIONS, State, states, targets, tasks
 
 # Errors that AWS itself raises for a Lambda task; everything else in ErrorEquals has to be a class of ours.
 AWS_ERRORS = {

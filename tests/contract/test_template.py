@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.machines import DEFINITIONS, ROOT, State, targets, tasks, template
+from tests.support.machines import DEFINITIONS, ROOT, State, targets, tasks, template
 
 FUNCTIONS = {function.logical_id: function for function in template().functions}
 EVERY_FUNCTION = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())

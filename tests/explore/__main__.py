@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.contract.machines import DEFINITIONS
 from tests.explore.explorer import Explorer, Scenario
 from tests.explore.handlers import driven
 from tests.explore.scenarios import AGENTS, judge, scenarios
 from tests.explore.traces import parse, spell
+from tests.support.machines import DEFINITIONS
 
 
 def explorer(scenario: Scenario) -> Explorer:

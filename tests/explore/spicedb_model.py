@@ -41,7 +41,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
-from local import zed
+from tools.schema import zed
 
 # resource type, resource id, relation, subject type, subject id, expiry
 Tuple = tuple[str, str, str, str, str, float | None]

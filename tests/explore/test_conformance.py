@@ -46,9 +46,10 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
-from local.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints
-from local.process import HOST
-from local.spicedb import LocalSpiceDB
+from local.stack import clients
+from local.stack.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints
+from local.stack.process import HOST
+from local.stack.spicedb import LocalSpiceDB
 from saga_core import ids
 from saga_core.deadlines import Deadline
 from saga_core.errors import SagaError
@@ -298,7 +299,7 @@ def spicedb_reply(client: Any, request: Message) -> Any:
     except grpc.RpcError as error:
         reason = _reason(error)  # type: ignore[arg-type] # what a client raises is a grpc.Call too
         if reason == "ERROR_REASON_INVALID_FILTER" and method != "ReadRelationships":
-            reason = None  # the laptop's front gives this one with streaming calls alone, see local/spicedb.py
+            reason = None  # the laptop's front gives this one with streaming calls alone, see local/stack/spicedb.py
         return spicedb_model.Failure(error.code(), reason)
     if method == "DeleteRelationships":
         return reply.deletion_progress, reply.relationships_deleted_count
@@ -500,7 +501,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture(scope="module")
 def temporal_service(running_engines: Endpoints, loop: asyncio.AbstractEventLoop) -> Any:
-    return loop.run_until_complete(running_engines.temporal_client()).workflow_service
+    return loop.run_until_complete(clients.temporal(running_engines)).workflow_service
 
 
 def test_the_model_of_temporal_answers_as_temporal_does(temporal_service: Any, loop: asyncio.AbstractEventLoop) -> None:

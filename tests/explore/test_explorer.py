@@ -14,11 +14,11 @@ from authzed.api.v1 import ObjectReference, Precondition, RelationshipUpdate
 import saga_spicedb
 from saga_core import ids
 from saga_core.models import TemporalCreateStep
-from tests.contract.machines import DEFINITIONS
 from tests.explore.explorer import Explorer, Result, Scenario
 from tests.explore.handlers import driven
 from tests.explore.scenarios import AGENTS, judge, scenarios
 from tests.explore.traces import parse, spell
+from tests.support.machines import DEFINITIONS
 
 # Three operations with two faults are for `make explore`; all else is explored in full here.
 BOUNDED = [

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from local.lambda_runtime import Invocation
-from local.step_functions import StepFunctions
-from local.template import ACCOUNT, REGION, StateMachine
-from tests.contract.machines import DEFINITIONS
+from local.aws.lambda_runtime import Invocation
+from local.aws.step_functions import StepFunctions
+from local.aws.template import StateMachine
+from local.stack.endpoints import ACCOUNT, REGION
 from tests.explore.interpreter import Ending, Machine, dumps
+from tests.support.machines import DEFINITIONS
 
 REQUEST = {"agent_id": "a", "n": [1, {"ü": None}]}
 DESCRIBED = {"schedule_id": "a--b", "registered": True, "schedule": {"schedule_id": "a--b"}}

@@ -26,11 +26,11 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from local.aws import serve
-from local.lambda_runtime import LambdaRuntime
-from local.process import StartError
-from local.step_functions import Backoff, StepFunctions
-from local.template import StateMachine, Template
+from local.aws.lambda_runtime import LambdaRuntime
+from local.aws.server import serve
+from local.aws.step_functions import Backoff, StepFunctions
+from local.aws.template import StateMachine, Template
+from local.stack.process import StartError
 
 if TYPE_CHECKING:
     from mypy_boto3_lambda import LambdaClient
@@ -427,11 +427,11 @@ def test_a_server_that_ends_stops_what_it_was_running_and_leaves_no_thread_to_wa
 
 
 class CommandLine:
-    """`python -m local.aws` as a program of its own."""
+    """`python -m local.aws.server` as a program of its own."""
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "local.aws", "--template", str(folder / "template.yaml"), *arguments],
+            [sys.executable, "-m", "local.aws.server", "--template", str(folder / "template.yaml"), *arguments],
             env={**os.environ, "PYTHONPATH": str(folder), **environment},
             cwd=ROOT,
             stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local.diagrams import ROOT, DiagramError, draw, embed, main
+from tools.diagrams import ROOT, DiagramError, draw, embed, main
 
 TRANSIENT = {"ErrorEquals": ["Busy", "States.Timeout"], "MaxAttempts": 2}
 ORDER: dict[str, Any] = {
@@ -315,6 +315,6 @@ def test_every_state_of_the_shipped_machines_is_in_its_diagram() -> None:
 
 def test_it_runs_as_a_command() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "local.diagrams", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "tools.diagrams", "--help"], capture_output=True, text=True, check=True
     )
     assert "--check" in done.stdout

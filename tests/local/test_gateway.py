@@ -26,13 +26,13 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
-from local import aws, gateway
-from local.gateway import INTEGRATION_SECONDS, MAX_HEAD_BYTES, MAX_PAYLOAD_BYTES, match
-from local.payload import MAX_BODY_BYTES
-from local.process import HOST, StartError
-from local.template import Route, Template
-from local.token import public_keys
-from tests.ports import free_port
+from local.aws import gateway, server
+from local.aws.gateway import INTEGRATION_SECONDS, MAX_HEAD_BYTES, MAX_PAYLOAD_BYTES, match
+from local.aws.payload import MAX_BODY_BYTES
+from local.aws.template import Route, Template
+from local.stack.issuer import public_keys
+from local.stack.process import HOST, StartError
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ISSUER, AUDIENCE = "https://issuer.test/", "schedules"
@@ -150,7 +150,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def functions(folder: Path) -> Iterator[str]:
-    with aws.serve(Template(folder / "template.yaml")) as endpoint_url:
+    with server.serve(Template(folder / "template.yaml")) as endpoint_url:
         yield endpoint_url
 
 
@@ -758,13 +758,13 @@ def test_a_template_without_an_http_api_ends_the_start(tmp_path: Path) -> None:
 
 @dataclass
 class Program:
-    """`python -m local.gateway`, in a process of its own."""
+    """`python -m local.aws.gateway`, in a process of its own."""
 
     process: "subprocess.Popen[str]"
 
     @classmethod
     def start(cls, template: Path, *options: str, **environment: str) -> "Program":
-        command = [sys.executable, "-m", "local.gateway", "--template", str(template), *options]
+        command = [sys.executable, "-m", "local.aws.gateway", "--template", str(template), *options]
         environment = {**os.environ, **environment}
         pipe = subprocess.PIPE
         return cls(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=pipe, stderr=pipe, text=True))
@@ -792,7 +792,7 @@ def test_the_command_takes_the_tokens_of_make_token_logs_and_ends_when_asked(
         assert process.stdout is not None
         assert process.stdout.readline() == f"HTTP API ready on {url}\n"
 
-        command = [sys.executable, "-m", "local.token", "--subject", "alice"]
+        command = [sys.executable, "-m", "local.stack.issuer", "--subject", "alice"]
         printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         assert Api(url, []).ask(token=printed.stdout.strip()).status == 200
         assert Api(url, []).ask(token=issue()).status == 401

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from local import process
-from local.process import StartError, accepts_connections, require_free_port, start_child
+from local.stack import process
+from local.stack.process import StartError, accepts_connections, require_free_port, start_child
 
 ROOT = Path(__file__).parents[2]
 # Not Python, so that it cannot ask to die with its parent. It logs its pid.
@@ -70,7 +70,7 @@ def supervisor(code: str, *arguments: str, env: dict[str, str]) -> Iterator["sub
 
 def test_a_program_ends_when_its_supervisor_is_killed(env: dict[str, str], log: Path) -> None:
     code = (
-        "from pathlib import Path; from local.process import start_child\n"
+        "from pathlib import Path; from local.stack.process import start_child\n"
         "start_child('program', sys.argv[2:], {}, Path(sys.argv[1]))"
     )
     with supervisor(code, str(log), *PROGRAM, env=env) as parent:
@@ -83,7 +83,7 @@ def test_a_program_ends_when_its_supervisor_is_killed(env: dict[str, str], log: 
 
 def test_a_python_process_that_asked_for_it_ends_when_its_parent_is_killed(env: dict[str, str], log: Path) -> None:
     child_code = (
-        "import os, signal; from local.process import die_with_parent\n"
+        "import os, signal; from local.stack.process import die_with_parent\n"
         "die_with_parent(); print(os.getpid(), flush=True); signal.pause()"
     )
     log.parent.mkdir()
@@ -99,7 +99,7 @@ def test_a_python_process_that_asked_for_it_ends_when_its_parent_is_killed(env: 
 def test_a_program_whose_supervisor_is_gone_before_it_starts_ends_at_once(env: dict[str, str]) -> None:
     not_the_parent = "1"
     ended = subprocess.run(
-        [sys.executable, "-m", "local.process", not_the_parent, "sleep", "60"],
+        [sys.executable, "-m", "local.stack.process", not_the_parent, "sleep", "60"],
         env={**os.environ, **env},
         timeout=5,
         check=False,

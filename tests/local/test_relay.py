@@ -1,4 +1,4 @@
-"""local.relay, run as the container runs it: as a script, in a chain of two with a Unix socket between them."""
+"""local.docker.relay, run as the container runs it: as a script, in a chain of two with a Unix socket between them."""
 
 import socket
 import subprocess
@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from local import relay
-from local.process import HOST
-from tests.ports import free_port
+from local.docker import relay
+from local.stack.process import HOST
+from tests.support.ports import free_port
 
 SECONDS = 10
 
 
 def start(*addresses: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-P", relay.__file__, *addresses], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, relay.__file__, *addresses], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
 
 

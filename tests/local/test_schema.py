@@ -29,10 +29,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from local import schema
-from local.schema import Refused, Server, main, plan
-from local.spicedb import LocalSpiceDB
-from local.zed import SchemaSyntaxError, members, split
+from local.stack.spicedb import LocalSpiceDB
+from tools.schema import __main__ as schema
+from tools.schema.__main__ import Refused, Server, main, plan
+from tools.schema.zed import SchemaSyntaxError, members, split
 
 OURS = Path(schema.SCHEMA_FILE).read_text()
 TOKEN = "local"
@@ -659,7 +659,7 @@ def test_a_plaintext_server_spoken_to_with_tls_gets_a_hint(
 
 def test_it_runs_as_a_command_and_shows_its_exit_codes_in_the_help(laptop: Callable[[str], Laptop]) -> None:
     shared = laptop("")
-    command = [sys.executable, "-m", "local.schema"]
+    command = [sys.executable, "-m", "tools.schema"]
     for arguments, code, says in (
         (["--endpoint", shared.endpoint, "--insecure"], 3, "nothing written: --apply does it"),
         (["--endpoint", shared.endpoint, "--insecure", "--apply"], 0, "written"),

@@ -50,8 +50,8 @@ from authzed.api.v1 import (
 from google.rpc import error_details_pb2, status_pb2
 from grpcutil import insecure_bearer_token_credentials
 
-from local.process import StartError, accepts_connections
-from local.spicedb import LocalSpiceDB, _status
+from local.stack.process import StartError, accepts_connections
+from local.stack.spicedb import LocalSpiceDB, _status
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = (ROOT / "schema/schedules.zed").read_text()
@@ -522,7 +522,7 @@ def test_of_fifty_clients_that_race_for_one_schedule_exactly_one_registers_it(sp
 
 def start(*arguments: str, **env: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "local.spicedb", *arguments],
+        [sys.executable, "-m", "local.stack.spicedb", *arguments],
         cwd=ROOT,
         env={**os.environ, **env},
         text=True,
@@ -592,7 +592,7 @@ def test_the_process_ends_when_its_parent_is_killed() -> None:
     # Given a parent that starts SpiceDB, and then only waits
     parent_code = (
         "import signal, subprocess, sys\n"
-        "child = subprocess.Popen([sys.executable, '-m', 'local.spicedb', '--port', '0'], stdout=sys.stdout)\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'local.stack.spicedb', '--port', '0'], stdout=sys.stdout)\n"
         "print(child.pid, flush=True)\n"
         "signal.pause()"
     )

@@ -24,10 +24,10 @@ from botocore.config import Config
 from temporalio.client import Client, ScheduleDescription
 from temporalio.service import RPCError, RPCStatusCode
 
-from local.endpoints import Endpoints
-from local.process import accepts_connections
-from local.show import show
-from tests.ports import free_port
+from local.stack.endpoints import Endpoints
+from local.stack.process import accepts_connections
+from local.stack.show import show
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PORTS = ("API_PORT", "AWS_LOCAL_PORT", "SPICEDB_PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT")
@@ -149,7 +149,7 @@ def broken(place: Path) -> Run:
         run.wait_for(UP)
         own("kept-agent", run)
         assert create(run.endpoints, "kept-agent")["status"] == "SUCCEEDED"
-        os.kill(run.pid("local.spicedb"), signal.SIGKILL)
+        os.kill(run.pid("local.stack.spicedb"), signal.SIGKILL)
         run.wait()
         assert not run.processes()
     return run
@@ -170,7 +170,7 @@ def stack(place: Path, broken: Run) -> Iterator[Run]:
 
 def own(agent: str, run: Run, owner: str = "bob") -> None:
     """What `make agent` does."""
-    command = [sys.executable, "-m", "local.agent", "--owner", owner, "--agent", agent]
+    command = [sys.executable, "-m", "local.stack.agent", "--owner", owner, "--agent", agent]
     environment = {**elsewhere(), "SPICEDB_PORT": run.ports["SPICEDB_PORT"]}
     done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, check=True)
     assert done.stdout == f"user {owner} owns agent {agent}\n"
@@ -350,7 +350,7 @@ def test_what_temporal_keeps_has_no_relationships_until_it_is_deleted_and_create
 def test_an_agent_that_cannot_be_made_somebodys_is_told_in_one_line(options: list[str], sentence: str) -> None:
     port = str(free_port())
     done = subprocess.run(
-        [sys.executable, "-m", "local.agent", *options],
+        [sys.executable, "-m", "local.stack.agent", *options],
         cwd=ROOT,
         env={**elsewhere(), "SPICEDB_PORT": port},
         text=True,

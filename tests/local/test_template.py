@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.template import Authorizer, Route, Template, TemplateError
+from local.aws.template import Authorizer, Route, Template, TemplateError
 
 PROJECT_TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
 

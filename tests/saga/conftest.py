@@ -31,15 +31,17 @@ from functions.register import app as register
 from functions.temporal_create import app as temporal_create
 from functions.temporal_delete import app as temporal_delete
 from functions.temporal_describe import app as temporal_describe
-from local.aws import serve
-from local.endpoints import Endpoints, own_agent, relationships, state_machine_arn
-from local.stack import parameters
-from local.step_functions import Backoff
-from local.template import Template
+from local.aws.server import serve
+from local.aws.step_functions import Backoff
+from local.aws.template import Template
+from local.stack import clients
+from local.stack.clients import own_agent, relationships
+from local.stack.endpoints import Endpoints, state_machine_arn
+from local.stack.parts import parameters
 from saga_core import ids, settings
 from saga_spicedb import spicedb
 from saga_temporal import temporal
-from tests.proxy import Fault, FaultProxy, fault_proxy
+from tests.support.proxy import Fault, FaultProxy, fault_proxy
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -260,8 +262,8 @@ def _serving(
     stack = Stack(
         spicedb=spicedb_proxy,
         temporal=temporal_proxy,
-        authorization=engines_.spicedb_client(),
-        scheduler=loop.run_until_complete(engines_.temporal_client()),
+        authorization=clients.spicedb(engines_),
+        scheduler=loop.run_until_complete(clients.temporal(engines_)),
         loop=loop,
     )
     with (
@@ -269,7 +271,7 @@ def _serving(
         pytest.MonkeyPatch.context() as environment,
     ):
         environment.setenv("RPC_TIMEOUT_SECONDS", RPC_SECONDS)
-        stack.sfn = Endpoints(aws_port=int(endpoint_url.rpartition(":")[2])).stepfunctions()
+        stack.sfn = clients.stepfunctions(Endpoints(aws_port=int(endpoint_url.rpartition(":")[2])))
         yield stack
     for cached in (spicedb, temporal, settings.call_settings):
         cached.cache_clear()

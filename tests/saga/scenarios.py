@@ -17,8 +17,8 @@ from saga_core.deadlines import Deadline
 from saga_core.models import Memo, TemporalCreateStep
 from saga_spicedb import spicedb
 from saga_temporal import MEMO_KEY, temporal
-from tests.proxy import Fault
 from tests.saga.conftest import Ended, Stack
+from tests.support.proxy import Fault
 
 Request = dict[str, Any]
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from functions.register import app as register
-from local.lambda_runtime import LambdaRuntime
-from tests.proxy import Fault
+from local.aws.lambda_runtime import LambdaRuntime
 from tests.saga.conftest import Ended, Stack
+from tests.support.proxy import Fault
 
 FAILED_CREATE = ["WasRegistered", "Compensate", "OriginalError", "Failed"]
 

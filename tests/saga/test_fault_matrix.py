@@ -23,15 +23,15 @@ from temporalio.api.workflowservice.v1 import service_pb2
 
 import saga_spicedb
 import saga_temporal
-from local.lambda_runtime import LambdaRuntime
-from local.step_functions import StepFunctions
-from local.template import Template
+from local.aws.lambda_runtime import LambdaRuntime
+from local.aws.step_functions import StepFunctions
+from local.aws.template import Template
 from saga_core.settings import call_settings
-from tests.contract.machines import DEFINITIONS, template
-from tests.proxy import Fault, FaultProxy
 from tests.saga.conftest import Ended, Stack
 from tests.saga.play import PATIENT_SECONDS, SPICEDB_METHODS, Play, engine
 from tests.saga.scenarios import NOTHING, SCENARIOS, Scenario, Scene, World, alices_create_comes_late, answer
+from tests.support.machines import DEFINITIONS, template
+from tests.support.proxy import Fault, FaultProxy
 
 TEMPORAL_METHODS = frozenset(service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].methods_by_name)
 MACHINES = {name: DEFINITIONS[name.replace("-", "_")] for name in ("create-schedule", "delete-schedule")}

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from local.endpoints import state_machine_arn
-from tests.proxy import Fault
+from local.stack.endpoints import state_machine_arn
 from tests.saga.conftest import Stack
+from tests.support.proxy import Fault
 
 NOBODY: dict[str, Any] = {"principal": None}
 WITH_AND_WITHOUT_CREATOR = pytest.mark.parametrize("who", [{}, NOBODY], ids=["with creator", "without creator"])

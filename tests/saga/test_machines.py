@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local.endpoints import state_machine_arn
+from local.stack.endpoints import state_machine_arn
 from tests.saga.conftest import Stack
 
 

@@ -39,20 +39,22 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from local.aws import serve
-from local.endpoints import NAMESPACE, Endpoints, own_agent, state_machine_arn
-from local.process import Child
-from local.stack import ROOT, engines, parameters
-from local.step_functions import Backoff
-from local.template import Template
+from local.aws.server import serve
+from local.aws.step_functions import Backoff
+from local.aws.template import Template
+from local.stack import clients
+from local.stack.clients import own_agent
+from local.stack.endpoints import NAMESPACE, Endpoints, state_machine_arn
+from local.stack.parts import ROOT, engines, parameters
+from local.stack.process import Child
 from saga_core import ids, settings
 from saga_core.deadlines import Deadline
 from saga_core.errors import TemporalUnavailable
 from saga_spicedb import spicedb
 from saga_temporal import temporal
-from tests.ports import free_port
-from tests.proxy import Fault, FaultProxy, fault_proxy
 from tests.saga.conftest import APPS
+from tests.support.ports import free_port
+from tests.support.proxy import Fault, FaultProxy, fault_proxy
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -322,7 +324,7 @@ def storm_stack(folder: Path) -> Iterator[Storm]:
     loop = asyncio.new_event_loop()
     with engines(endpoints, folder, folder) as children:
         server = next(child for child in children if child.name == "Temporal")
-        scheduler = loop.run_until_complete(endpoints.temporal_client())
+        scheduler = loop.run_until_complete(clients.temporal(endpoints))
 
         def temporal_answers() -> bool:
             ask = DescribeNamespaceRequest(namespace=NAMESPACE)
@@ -357,7 +359,7 @@ def storm_stack(folder: Path) -> Iterator[Storm]:
             ):
                 storm = Storm(
                     proxies={"spicedb": spicedb_proxy, "temporal": temporal_proxy},
-                    authorization=endpoints.spicedb_client(),
+                    authorization=clients.spicedb(endpoints),
                     scheduler=scheduler,
                     loop=loop,
                     restart_temporal=restart_temporal,
@@ -371,7 +373,7 @@ def storm_stack(folder: Path) -> Iterator[Storm]:
                     reconnect()
                     for app in APPS:
                         patch.setattr(app, "handler", dawdling(app.handler))
-                    storm.sfn = Endpoints(aws_port=int(endpoint_url.rpartition(":")[2])).stepfunctions()
+                    storm.sfn = clients.stepfunctions(Endpoints(aws_port=int(endpoint_url.rpartition(":")[2])))
                     yield storm
         finally:
             reconnect()

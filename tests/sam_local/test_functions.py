@@ -17,11 +17,13 @@ from typing import Any
 import boto3
 import pytest
 
-from local.bridge import ARCHITECTURE, HOST_NAME, bridge
-from local.endpoints import Endpoints, own_agent
-from local.stack import engines, parameters, running
-from local.template import REGION, Function, Template
-from tests.ports import free_port
+from local.aws.template import Function, Template
+from local.docker.bridge import ARCHITECTURE, HOST_NAME, bridge
+from local.stack import clients
+from local.stack.clients import own_agent
+from local.stack.endpoints import REGION, Endpoints
+from local.stack.parts import engines, parameters, running
+from tests.support.ports import free_port
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +76,12 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, Any]]:
     # second create for a repeat of the first.
     logger.info("starting SpiceDB, Temporal and the functions in process …")
     with running(endpoints, logs, persist=None):
-        own_agent(endpoints.spicedb_client(), "weather-agent", "alice")
+        own_agent(clients.spicedb(endpoints), "weather-agent", "alice")
         invoke = _in_process(endpoints)
         in_process = [_once_listed(endpoints, invoke)(functions[verb], path) for verb, path in events]
     logger.info("starting SpiceDB, Temporal and a bridge to them …")
     with engines(endpoints, logs, persist=None), bridge(endpoints) as address:
-        own_agent(endpoints.spicedb_client(), "weather-agent", "alice")
+        own_agent(clients.spicedb(endpoints), "weather-agent", "alice")
         invoke = _in_container(address)
         in_container = [_once_listed(endpoints, invoke)(functions[verb], path) for verb, path in events]
     return list(zip(in_process, in_container, strict=True))
@@ -134,7 +136,7 @@ def _once_listed(endpoints: Endpoints, invoke: Invoke) -> Invoke:
     """Wait, before a list, until Temporal lists the schedule, which it does a moment after it has it."""
 
     async def listed() -> bool:
-        client = await endpoints.temporal_client()
+        client = await clients.temporal(endpoints)
         return len([entry async for entry in await client.list_schedules()]) == 1
 
     def wait(function: Function, event: Path) -> Any:

@@ -1,10 +1,10 @@
-"""Brings the schema that a SpiceDB holds up to date with schema/schedules.zed: `python -m local.schema`.
+"""Brings the schema that a SpiceDB holds up to date with schema/schedules.zed: `python -m tools.schema`.
 
 One SpiceDB often serves several teams, and a WriteSchema replaces everything it holds. So this reads what is there,
 works our definitions into it and leaves the rest alone. Without `--apply` it only shows what it would do.
 
-    SPICEDB_TOKEN=local python -m local.schema --insecure --apply        # the laptop stack
-    python -m local.schema --endpoint spicedb.example.com:443 --apply    # TLS; the token from SPICEDB_TOKEN or a prompt
+    SPICEDB_TOKEN=local python -m tools.schema --insecure --apply        # the laptop stack
+    python -m tools.schema --endpoint spicedb.example.com:443 --apply    # TLS; the token from SPICEDB_TOKEN or a prompt
 
 The token comes from the environment variable that `--token-env` names, from `--token-file`, or from a prompt where
 there is a terminal; never from the command line, which every process on the machine can read.
@@ -64,12 +64,12 @@ from authzed.api.v1 import (
 from authzed.api.v1.permission_service_pb2_grpc import PermissionsServiceStub
 from authzed.api.v1.schema_service_pb2_grpc import SchemaServiceStub
 
-from local.zed import Block, Member, SchemaSyntaxError, Subject, body_end, comment_start, members, split, words
+from tools.schema.zed import Block, Member, SchemaSyntaxError, Subject, body_end, comment_start, members, split, words
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-SCHEMA_FILE = Path(__file__).parent.parent / "schema" / "schedules.zed"
+SCHEMA_FILE = Path(__file__).parents[2] / "schema" / "schedules.zed"
 EXIT_REFUSED = 1
 EXIT_DIFFERENCE = 3
 RPC_SECONDS = 10.0
@@ -509,7 +509,7 @@ def _token(name: str, file: Path | None) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.schema",
+        prog="python -m tools.schema",
         description="Show what schema/schedules.zed changes in a SpiceDB's schema; with --apply, write it.",
         allow_abbrev=False,
         epilog="Exit codes: 0 nothing to do or written; 1 refused or failed; 2 wrong command line; "

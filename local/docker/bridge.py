@@ -1,4 +1,6 @@
-"""`python -m local.bridge`: lets the containers of `sam local` reach the engines of `make run`, on Linux, until Ctrl-C.
+"""Lets the containers of `sam local` reach the engines of `make run`, on Linux, until Ctrl-C.
+
+    python -m local.docker.bridge
 
 The engines listen on 127.0.0.1. A container has a 127.0.0.1 of its own, SAM leaves every function on Docker's bridge,
 and an engine that listened there too could be reached from elsewhere. So nothing listens on an address of this machine:
@@ -18,9 +20,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
-from local import relay
-from local.endpoints import Endpoints
-from local.process import StartError
+from local.docker import relay
+from local.stack.endpoints import Endpoints
+from local.stack.process import StartError
 
 # The name that samconfig.toml's parameters of `sam local invoke` have for this machine.
 HOST_NAME = "host.docker.internal"
@@ -46,7 +48,7 @@ def bridge(endpoints: Endpoints) -> Iterator[str]:
     program = Path(relay.__file__)
     # A short path, which the address of a Unix socket has to be.
     with tempfile.TemporaryDirectory(prefix="bridge-") as folder:
-        outside = [sys.executable, "-P", str(program)]  # without local/ on sys.path, whose token.py hides Python's own
+        outside = [sys.executable, str(program)]
         outside += [f"{folder}/spicedb", endpoints.spicedb, f"{folder}/temporal", endpoints.temporal]
         inside = ["docker", "run", "--rm", "--interactive", "--hostname", _INSIDE]
         inside += ["--volume", f"{folder}:/bridge", "--volume", f"{program}:/relay.py:ro"]

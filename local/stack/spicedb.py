@@ -1,6 +1,6 @@
 """SpiceDB for a laptop: the real engine, in this process, behind a gRPC server that any authzed client can use.
 
-    python -m local.spicedb --port 50051 --token local --schema schema/schedules.zed
+    python -m local.stack.spicedb --port 50051 --token local --schema schema/schedules.zed
 
 The engine comes as a C library (npm) with Python bindings (PyPI). It answers unary calls through its C functions and
 streaming calls on a private Unix socket, and neither asks for a token. The server here checks the token and passes
@@ -36,9 +36,9 @@ from google.protobuf import any_pb2, text_format
 from google.rpc import error_details_pb2, status_pb2
 from spicedb_embedded import SpiceDBError, ffi
 
-from local.process import HOST, StartError, die_with_parent, require_free_port
+from local.stack.process import HOST, StartError, die_with_parent, require_free_port
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parents[2]
 _WORKERS = 32
 _STOP_SECONDS = 0.5
 
@@ -259,7 +259,7 @@ def _write_schema(handle: int, schema: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m local.spicedb", description="SpiceDB for the laptop stack.")
+    parser = argparse.ArgumentParser(prog="python -m local.stack.spicedb", description="SpiceDB for the laptop stack.")
     parser.add_argument("--port", type=int, default=50051, help="port on 127.0.0.1 (50051)")
     parser.add_argument("--token", default="local", help="the bearer token that clients must send (local)")
     parser.add_argument("--schema", type=Path, default=_ROOT / "schema/schedules.zed", help="a .zed file")

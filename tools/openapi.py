@@ -1,4 +1,4 @@
-"""`python -m local.openapi`: writes the HTTP API's specification to .local/openapi.json, and validates it."""
+"""`python -m tools.openapi`: writes the HTTP API's specification to .local/openapi.json, and validates it."""
 
 import json
 import sys

@@ -3,7 +3,7 @@
 import random
 import socket
 
-from local.process import HOST
+from local.stack.process import HOST
 
 # Below what systems give to outgoing connections, one of which might else take the port before its server does.
 _RANGE = range(20_000, 32_000)

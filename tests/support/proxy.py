@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 
-from local.process import HOST
+from local.stack.process import HOST
 
 WORKERS = 64
 AGES = 3600.0

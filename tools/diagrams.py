@@ -1,4 +1,4 @@
-"""Draws the state machines into README.md: `python -m local.diagrams`, or `--check` to see whether they are up to date.
+"""Draws the state machines into README.md: `python -m tools.diagrams`, or `--check` to see whether they are up to date.
 
 Each statemachine/<name>.asl.json becomes a Mermaid flowchart between the lines `<!-- diagram:<name> -->` and
 `<!-- /diagram:<name> -->`, in place of whatever stands there.
@@ -222,7 +222,7 @@ def _machines(root: Path) -> dict[str, str]:
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.diagrams", description="Draw the state machines into README.md."
+        prog="python -m tools.diagrams", description="Draw the state machines into README.md."
     )
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if README.md is stale")
     check = parser.parse_args(arguments).check

@@ -3,7 +3,8 @@
 Every engine is a child in a session of its own: Ctrl-C in the terminal reaches the supervisor alone, which then ends
 its children in its own order (Child.stop). A supervisor that is killed outright can end nobody, so every child ends
 itself when its parent is gone (die_with_parent). A program that is not ours cannot do that; start_child therefore runs
-each one through `python -m local.process`, which arranges it and then becomes, or on macOS watches over, the program.
+each one through `python -m local.stack.process`, which arranges it and then becomes the program, or on macOS watches
+over it.
 
 An exception raised by a signal comes anywhere: between a child's start and the line that notes it, or while the others
 are being ended. A supervisor therefore blocks Ctrl-C's signal and SIGTERM, and looks for them where it waits
@@ -149,7 +150,7 @@ def start_child(name: str, argv: list[str], env: Mapping[str, str], log_path: Pa
             log_path.parent.mkdir(parents=True, exist_ok=True)
             log = closing.enter_context(log_path.open("wb"))
         process = subprocess.Popen(
-            [sys.executable, "-m", "local.process", str(os.getpid()), *argv],
+            [sys.executable, "-m", "local.stack.process", str(os.getpid()), *argv],
             env={**os.environ, **env},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -182,7 +183,7 @@ def _watch_over(argv: list[str], parent: int) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """`python -m local.process <parent pid> <program> <argument>…`: what start_child runs."""
+    """`python -m local.stack.process <parent pid> <program> <argument>…`: what start_child runs."""
     parent, argv = int(sys.argv[1]), sys.argv[2:]
     # A supervisor that blocks signals, to wait for them, hands that on to what it starts, which would never stop.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,7 +1,7 @@
 """The project's main job, shown to a person on the running stack: create, compensated create, delete; and over HTTP.
 
-`python -m local.show` shows it once, for local.stack or in a second terminal. Exit code 0 only if every step did what
-it should.
+`python -m local.stack.show` shows it once, for local.stack or in a second terminal. Exit code 0 only if every step did
+what it should.
 """
 
 import asyncio
@@ -22,18 +22,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from temporalio.service import RPCError, RPCStatusCode
 
-from local.endpoints import (
-    NAMESPACE,
-    SPICEDB_TOKEN,
-    Endpoints,
-    bypass_proxies,
-    own_agent,
-    relationships,
-    state_machine_arn,
-)
-from local.process import HOST, StartError
-from local.template import REGION
-from local.token import issue, signing_key
+from local.stack import clients
+from local.stack.clients import own_agent, relationships
+from local.stack.endpoints import NAMESPACE, REGION, SPICEDB_TOKEN, Endpoints, bypass_proxies, state_machine_arn
+from local.stack.issuer import issue, signing_key
+from local.stack.process import HOST, StartError
 from saga_core import ids
 
 OWNER = "alice"
@@ -122,7 +115,7 @@ class _Steps:
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
-        self._spicedb = endpoints.spicedb_client()
+        self._spicedb = clients.spicedb(endpoints)
         self._console = plain_console()
         self.good = True
 
@@ -158,7 +151,7 @@ class _Steps:
 
     def run(self, machine: str, request: Mapping[str, Any]) -> Mapping[str, Any]:
         """Start an execution and print its states as they come. Answers its description."""
-        client = self._endpoints.stepfunctions()
+        client = clients.stepfunctions(self._endpoints)
         self._console.print(f"   start {machine} with {json.dumps(request)}", style="dim")
         arn = client.start_execution(
             stateMachineArn=state_machine_arn(machine), name=str(uuid.uuid4()), input=json.dumps(request)
@@ -227,7 +220,7 @@ class _Steps:
         return [schedule_id] if line else []
 
     async def _describe(self, schedule_id: str) -> str | None:
-        client = await self._endpoints.temporal_client()
+        client = await clients.temporal(self._endpoints)
         try:
             found = await client.get_schedule_handle(schedule_id).describe()
         except RPCError as error:

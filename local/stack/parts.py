@@ -1,56 +1,22 @@
-"""`python -m local.stack`: the laptop stack, and the project's main job shown on it. What `make run` starts.
-
-Starts SpiceDB, Temporal and the AWS side, each in a process of its own, shows a create, a compensated create and a
-delete (local.show), then stays up until Ctrl-C or SIGTERM. With ONCE=1 it ends after the show. With PERSIST=<folder>
-Temporal keeps its data there between runs.
-
-Exit codes: 0 when every step of the show did what it should, also when Ctrl-C then ends the stack; 130 when Ctrl-C
-comes before the show is over; 1 when a part cannot start or ends by itself, or a step of the show went wrong.
-"""
-
-import signal
-import sys
-
-if __name__ == "__main__":
-    # Before anything else, because the imports take a moment; local.process tells why, and looks for what has come.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+"""The programs that make up the laptop stack: how each is started, and when it is ready."""
 
 import asyncio
-import os
-import time
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.service import RPCError
 
-from local import token
-from local.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints, bypass_proxies
-from local.process import (
-    HOST,
-    Child,
-    StartError,
-    accepts_connections,
-    raise_interrupt,
-    require_free_port,
-    start_child,
-)
-from local.show import plain_console, print_manual
+from local.stack import clients, issuer
+from local.stack.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints
+from local.stack.process import HOST, Child, StartError, accepts_connections, require_free_port, start_child
 
-ROOT = Path(__file__).parents[1]
-LOGS = ROOT / ".local" / "logs"
+ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
 PROBE_SECONDS = 2.0
-POLL_SECONDS = 0.05
-
-_PERSISTING = """
-Temporal keeps its data in {folder}.
-SpiceDB's memory does not persist: every run starts without relationships, those that make somebody own an agent too.
-So a schedule that Temporal has kept from an earlier run has none, and nobody may see or change it. Delete it with
-delete-schedule, make somebody own its agent (make agent), and create it again."""
 
 
 @contextmanager
@@ -82,11 +48,11 @@ def parameters(endpoints: Endpoints) -> dict[str, str]:
         "TemporalAddress": endpoints.temporal,
         "TemporalNamespace": NAMESPACE,
         "TemporalTls": "false",
-        "JwtIssuer": token.ISSUER,
-        "JwtAudience": token.AUDIENCE,
-        "UserIdClaim": token.USER_ID_CLAIM,
-        "ServiceAccountIdClaim": token.SERVICE_ACCOUNT_ID_CLAIM,
-        "AccountIdClaim": token.ACCOUNT_ID_CLAIM,
+        "JwtIssuer": issuer.ISSUER,
+        "JwtAudience": issuer.AUDIENCE,
+        "UserIdClaim": issuer.USER_ID_CLAIM,
+        "ServiceAccountIdClaim": issuer.SERVICE_ACCOUNT_ID_CLAIM,
+        "AccountIdClaim": issuer.ACCOUNT_ID_CLAIM,
     }
 
 
@@ -112,7 +78,17 @@ def _spicedb(endpoints: Endpoints) -> _Part:
     return _Part(
         name="SpiceDB",
         ports=[(port, "SpiceDB", "SPICEDB_PORT")],
-        argv=[sys.executable, "-m", "local.spicedb", "--port", str(port), "--token", SPICEDB_TOKEN, "--schema", schema],
+        argv=[
+            sys.executable,
+            "-m",
+            "local.stack.spicedb",
+            "--port",
+            str(port),
+            "--token",
+            SPICEDB_TOKEN,
+            "--schema",
+            schema,
+        ],
         log="spicedb.log",
         ready=lambda: accepts_connections(port),
     )
@@ -139,7 +115,7 @@ def _aws(endpoints: Endpoints) -> _Part:
     return _Part(
         name="Step Functions and Lambda",
         ports=[(port, "Step Functions and Lambda", "AWS_LOCAL_PORT")],
-        argv=[sys.executable, "-m", "local.aws", "--port", str(port), *_parameter_options(endpoints)],
+        argv=[sys.executable, "-m", "local.aws.server", "--port", str(port), *_parameter_options(endpoints)],
         log="aws.log",
         ready=lambda: accepts_connections(port),
     )
@@ -151,7 +127,7 @@ def _gateway(endpoints: Endpoints) -> _Part:
     return _Part(
         name="HTTP API",
         ports=[(port, "HTTP API", "API_PORT")],
-        argv=[sys.executable, "-m", "local.gateway", *options],
+        argv=[sys.executable, "-m", "local.aws.gateway", *options],
         log="gateway.log",
         ready=lambda: accepts_connections(port),
     )
@@ -165,7 +141,7 @@ def _temporal_answers(endpoints: Endpoints) -> bool:
     """Whether the server has its namespace; it listens a good while before."""
 
     async def ask() -> None:
-        client = await endpoints.temporal_client()
+        client = await clients.temporal(endpoints)
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=NAMESPACE))
 
     if not accepts_connections(endpoints.temporal_port):
@@ -199,81 +175,3 @@ def _up(parts: list[_Part], logs: Path) -> Iterator[list[Child]]:
             child.process.terminate()
         for child in children:
             child.stop()
-
-
-def _persist() -> Path | None:
-    """The folder that PERSIST names, made if need be."""
-    if not (name := os.environ.get("PERSIST")):
-        return None
-    folder = Path(name).absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StartError(f"PERSIST={name} cannot be a folder: {error.strerror}") from error
-    return folder
-
-
-@contextmanager
-def _progress(console: Console, text: str) -> Iterator[None]:
-    """Say what takes a while: in a terminal with a sign of life, elsewhere in a plain line."""
-    if console.is_interactive:
-        with console.status(text):
-            yield
-    else:
-        console.print(text)
-        yield
-
-
-def _watch(parts: list[Child], show: Child | None) -> bool:
-    """Wait for the end of the show, if there is one, and answer whether it was good; without one wait for ever.
-
-    Raises:
-        StartError: a part ended by itself.
-        KeyboardInterrupt: Ctrl-C or SIGTERM.
-    """
-    while True:
-        code = show.process.poll() if show else None
-        raise_interrupt()
-        for part in parts:  # after a look at the show, which fails when a part does
-            if end := part.ended():
-                raise StartError(end)
-        if show and code is not None:
-            if code < 0 and (end := show.ended()):
-                raise StartError(end)
-            return code == 0
-        time.sleep(POLL_SECONDS)
-
-
-def main() -> int:
-    """Run the stack. Answers the exit code."""
-    console = plain_console()
-    once = os.environ.get("ONCE", "") not in ("", "0")
-    was_good = False
-    bypass_proxies()
-    try:
-        endpoints = Endpoints.from_environment()
-        persist = _persist()
-        logs = LOGS / str(endpoints.aws_port)  # a folder for each of several stacks
-        with ExitStack() as stack:
-            with _progress(console, "starting SpiceDB, Temporal, Step Functions and Lambda …"):
-                parts = stack.enter_context(running(endpoints, logs, persist))
-            stack.callback(console.print, "ending …")
-            console.print(f"started; the logs are in {logs}")
-            if persist:
-                console.print(_PERSISTING.format(folder=persist))
-            show = start_child("The show", [sys.executable, "-m", "local.show"], {}, None)
-            stack.callback(show.stop)
-            was_good = _watch(parts, show)
-            if was_good and not once:
-                print_manual(endpoints, logs)
-                _watch(parts, None)
-    except StartError as error:
-        print(f"run: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0 if was_good else 130
-    return 0 if was_good else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

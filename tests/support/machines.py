@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from local.template import Template
+from local.aws.template import Template
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = {

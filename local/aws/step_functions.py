@@ -57,9 +57,10 @@ from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
-from local.lambda_runtime import FunctionNotFound, LambdaRuntime
-from local.template import ACCOUNT, REGION, TemplateError
-from local.template import StateMachine as TemplateStateMachine
+from local.aws.lambda_runtime import FunctionNotFound, LambdaRuntime
+from local.aws.template import StateMachine as TemplateStateMachine
+from local.aws.template import TemplateError
+from local.stack.endpoints import ACCOUNT, REGION
 
 _ROLE = f"arn:aws:iam::{ACCOUNT}:role/local"
 _EXPRESS = "EXPRESS"

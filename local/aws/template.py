@@ -21,10 +21,8 @@ from typing import Any
 
 import yaml
 
-from local.process import StartError
-
-ACCOUNT = "123456789012"
-REGION = "us-east-1"
+from local.stack.endpoints import ACCOUNT, REGION
+from local.stack.process import StartError
 
 _PSEUDO_PARAMETERS = {
     "AWS::AccountId": ACCOUNT,

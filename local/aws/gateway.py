@@ -1,12 +1,12 @@
 """The HTTP API of the laptop stack: API Gateway's part, as template.yaml describes it.
 
-    python -m local.gateway --parameter SpiceDBEndpoint=127.0.0.1:50051 …
+    python -m local.aws.gateway --parameter SpiceDBEndpoint=127.0.0.1:50051 …
 
 listens on http://127.0.0.1:3000, finds the route of a request, checks the token that the route asks for, invokes the
-route's function on the local Lambda (local.aws) with an event of payload format 2.0, and answers with what it says.
+route's function on the local Lambda (local.aws.server) with an event of payload format 2.0, and returns its response.
 Errors of the gateway's own, its limits and the lines of its access log are those of an HTTP API.
 
-What is different here: the issuer is local.token, and its keys come from a file instead of the issuer's address;
+What is different here: the issuer is local.stack.issuer, and its keys come from a file instead of the issuer's address;
 nothing is throttled; CORS is not known; and GET /docs is open to anybody, for the Swagger UI that the function of the
 $default route serves there.
 """
@@ -35,10 +35,9 @@ from werkzeug import exceptions
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response
 
-from local import payload
-from local.payload import Request
-from local.process import HOST, StartError, die_with_parent, require_free_port
-from local.template import (
+from local.aws import payload
+from local.aws.payload import Request
+from local.aws.template import (
     DEFAULT_ROUTE,
     Authorizer,
     Function,
@@ -49,7 +48,8 @@ from local.template import (
     is_parameter,
     parameter_argument,
 )
-from local.token import public_keys, signing_key
+from local.stack.issuer import public_keys, signing_key
+from local.stack.process import HOST, StartError, die_with_parent, require_free_port
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -80,7 +80,7 @@ _LOG_VARIABLE = re.compile(r"\$context\.([A-Za-z]+(?:\.[A-Za-z]+)*)")
 _MESSAGES = {413: "Request Entity Too Large"}  # where AWS has not the words of Python's newer versions
 _DOCS_PATH = "/docs"
 _POLL_SECONDS = 0.05  # how soon the server notices that it is to end
-_TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
+_TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
 
 
 @contextmanager
@@ -348,7 +348,7 @@ def _only(template: Template) -> HttpApi:
 
 def main() -> int:
     """The command line; 1 when it cannot start, with one line that says why."""
-    parser = argparse.ArgumentParser(prog="python -m local.gateway", description="The HTTP API on a laptop.")
+    parser = argparse.ArgumentParser(prog="python -m local.aws.gateway", description="The HTTP API on a laptop.")
     parser.add_argument(
         "--port", type=int, default=os.environ.get(PORT_VARIABLE) or DEFAULT_PORT, help="default: %(default)s"
     )

@@ -1,4 +1,6 @@
-"""`python -m local.agent --owner alice --agent weather-agent`: makes a user the owner of an agent. See `make agent`.
+"""Makes a user the owner of an agent. See `make agent`.
+
+    python -m local.stack.agent --owner alice --agent weather-agent
 
 An error is one line on stderr and exit code 1.
 """
@@ -9,15 +11,17 @@ from collections.abc import Callable
 
 import grpc
 
-from local.endpoints import Endpoints, bypass_proxies, own_agent
-from local.process import StartError, accepts_connections
+from local.stack import clients
+from local.stack.clients import own_agent
+from local.stack.endpoints import Endpoints, bypass_proxies
+from local.stack.process import StartError, accepts_connections
 from saga_core import ids
 
 
 def main() -> None:
     """Parse the command line, write the relationship, say so."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.agent", description="Make a user the owner of an agent on the running laptop stack."
+        prog="python -m local.stack.agent", description="Make a user the owner of an agent on the running laptop stack."
     )
     # Not required by argparse: `make agent` passes on a variable that is not set as an empty text.
     parser.add_argument("--owner", default="", help="user id, as in a request's principal.user_id")
@@ -42,7 +46,7 @@ def _own(agent: str, owner: str) -> None:
             f"SpiceDB does not answer on {endpoints.spicedb}; is `make run` up, with the same SPICEDB_PORT?"
         )
     try:
-        own_agent(endpoints.spicedb_client(), agent_id, user_id)
+        own_agent(clients.spicedb(endpoints), agent_id, user_id)
     except grpc.RpcError as error:
         raise StartError(f"SpiceDB on {endpoints.spicedb}: {error.code().name}: {error.details()}") from error
 

@@ -1,9 +1,10 @@
 """The AWS side of the laptop stack: Step Functions and Lambda on one local endpoint.
 
-    python -m local.aws --parameter SpiceDBEndpoint=127.0.0.1:50051 …
+    python -m local.aws.server --parameter SpiceDBEndpoint=127.0.0.1:50051 …
 
 deploys what template.yaml says and answers boto3 clients made with `endpoint_url="http://127.0.0.1:8083"`: all of
-moto's Step Functions and StartSyncExecution (see local.step_functions), and Lambda's Invoke (see local.lambda_runtime).
+moto's Step Functions and StartSyncExecution (see local.aws.step_functions), and Lambda's Invoke (see
+local.aws.lambda_runtime).
 Nothing is stored; nothing is signed or authorized.
 
 boto3 puts `sync-` before the host for start_sync_execution, also where the host is an address, and the result resolves
@@ -26,10 +27,11 @@ from moto.core.request import Request
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response
 
-from local.lambda_runtime import FunctionNotFound, InvalidEvent, LambdaRuntime
-from local.process import HOST, StartError, die_with_parent, require_free_port
-from local.step_functions import Backoff, StepFunctions, StepFunctionsApi
-from local.template import REGION, Template, parameter_argument
+from local.aws.lambda_runtime import FunctionNotFound, InvalidEvent, LambdaRuntime
+from local.aws.step_functions import Backoff, StepFunctions, StepFunctionsApi
+from local.aws.template import Template, parameter_argument
+from local.stack.endpoints import REGION
+from local.stack.process import HOST, StartError, die_with_parent, require_free_port
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -38,7 +40,7 @@ DEFAULT_PORT = 8083
 PORT_VARIABLE = "AWS_LOCAL_PORT"
 
 _POLL_SECONDS = 0.05  # how soon the server notices that it is to end
-_TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
+_TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
 _INVOKE_PATH = re.compile(r"/2015-03-31/functions/(.+)/invocations/?")
 
 
@@ -174,7 +176,9 @@ def _set_environment(variables: Mapping[str, str | None]) -> None:
 
 def main() -> int:
     """The command line; 1 when it cannot start, with one line that says why."""
-    parser = argparse.ArgumentParser(prog="python -m local.aws", description="Step Functions and Lambda on a laptop.")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.aws.server", description="Step Functions and Lambda on a laptop."
+    )
     parser.add_argument(
         "--port", type=int, default=os.environ.get(PORT_VARIABLE) or DEFAULT_PORT, help="default: %(default)s"
     )

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes, urlsplit
 from werkzeug import wrappers
 from werkzeug.serving import WSGIRequestHandler
 
-from local.template import ACCOUNT
+from local.stack.endpoints import ACCOUNT
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment

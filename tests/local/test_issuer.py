@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from joserfc import jwt
 
-from local.process import StartError
-from local.token import issue, public_keys, signing_key
+from local.stack.issuer import issue, public_keys, signing_key
+from local.stack.process import StartError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def run(*options: str) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "local.token", *options]
+    command = [sys.executable, "-m", "local.stack.issuer", *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 

@@ -1,6 +1,6 @@
 """The issuer of the laptop's tokens, and `make token`, which prints one for the local HTTP API.
 
-    python -m local.token --subject alice --account acme
+    python -m local.stack.issuer --subject alice --account acme
 
 Its RSA key is made once and stays in .local/issuer.json, for this user's eyes only; the gateway takes from the same
 file what it checks signatures with. Whoever can read the file can call the laptop's API as anybody, and nothing else:
@@ -19,7 +19,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet, RSAKey
 
-from local.process import StartError
+from local.stack.process import StartError
 
 ISSUER = "https://issuer.local/"
 AUDIENCE = "agent-schedules-local"
@@ -28,7 +28,7 @@ SERVICE_ACCOUNT_ID_CLAIM = "service_account_id"
 ACCOUNT_ID_CLAIM = "account_id"
 ALGORITHM = "RS256"
 
-KEY_FILE = Path(__file__).resolve().parents[1] / ".local" / "issuer.json"
+KEY_FILE = Path(__file__).resolve().parents[2] / ".local" / "issuer.json"
 _KEY_BITS = 2048
 _LIFETIME_SECONDS = 3600
 
@@ -86,7 +86,9 @@ def _make(path: Path) -> None:
 
 def main() -> int:
     """The command line; 1, with one line that says why, when there is no token."""
-    parser = argparse.ArgumentParser(prog="python -m local.token", description="A token for the laptop's HTTP API.")
+    parser = argparse.ArgumentParser(
+        prog="python -m local.stack.issuer", description="A token for the laptop's HTTP API."
+    )
     parser.add_argument("--subject", default="", help=f"user id: the claim {USER_ID_CLAIM}")
     parser.add_argument("--account", default="", help=f"the claim {ACCOUNT_ID_CLAIM}")
     parser.add_argument("--service-account", default="", help=f"the claim {SERVICE_ACCOUNT_ID_CLAIM}")

@@ -3,8 +3,8 @@
     python relay.py <listen> <target> [<listen> <target>]…
 
 Each is either `host:port` or, with a slash in it, the path of a Unix socket. Prints where it listens, a line each, and
-ends when its standard input does. local.bridge runs it on both sides of a container's wall, on the inside with the
-image's own Python: nothing but the standard library can be used here.
+ends when its standard input does. local.docker.bridge runs it on both sides of a container's wall, on the inside with
+the image's own Python: nothing but the standard library can be used here.
 """
 
 import asyncio

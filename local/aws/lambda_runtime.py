@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from local.template import Function, TemplateError
+from local.aws.template import Function, TemplateError
 
 
 class FunctionNotFound(LookupError):

@@ -1,0 +1,1 @@
+"""Merges schema/schedules.zed into the schema that a SpiceDB holds."""
