@@ -6,8 +6,8 @@ from pathlib import Path
 
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from functions.api.app import app
-from saga_core import openapi
+from saga_api import openapi
+from saga_api.routes import app
 
 ROOT = Path(__file__).resolve().parent.parent
 OUTPUT = ROOT / ".local" / "openapi.json"

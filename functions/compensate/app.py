@@ -1,17 +1,17 @@
-"""Compensate: the relationships that this operation registered are removed, and no other operation's."""
+"""Compensate: remove the relationships that this operation registered, and no other operation's."""
 
 from saga_core.deadlines import Deadline
-from saga_core.models import CompensateStep
-from saga_core.observability import Answer, Context, Event, count, logger, saga_step
+from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings
+from saga_core.steps import CompensateStep
 from saga_spicedb import spicedb
 
 
 @saga_step
-def handler(event: Event, context: Context) -> Answer:
-    """Undo the register of a ``CompensateStep``, fenced by its registration; or clear what an interrupted create left.
+def handler(event: Event, context: Context) -> Result:
+    """Undo the register of a ``CompensateStep``, under its own fence; or clear what an interrupted create left.
 
-    Answers ``{removed}``: false where there was nothing of that operation any more, which is no error.
+    Returns ``{removed}``: false where nothing of that operation was left, which is not an error.
 
     Raises:
         InvalidRequest, AuthorizationUnavailable, ConfigurationError.

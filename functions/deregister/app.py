@@ -1,18 +1,18 @@
-"""Deregister: the relationships of a deleted schedule go, and no other operation's."""
+"""Deregister: remove the relationships of a deleted schedule, and no other operation's."""
 
 from saga_core.deadlines import Deadline
-from saga_core.models import DeregisterStep
-from saga_core.observability import Answer, Context, Event, count, logger, saga_step
+from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings
+from saga_core.steps import DeregisterStep
 from saga_spicedb import spicedb
 
 
 @saga_step
-def handler(event: Event, context: Context) -> Answer:
+def handler(event: Event, context: Context) -> Result:
     """Remove every relationship of the schedule of a ``DeregisterStep``.
 
-    Answers ``{deregistered, again}``: deregistered is false where a create in flight holds the name; again tells that
-    the create of the deleted schedule may still be in flight, so that the schedule has to be looked for once more.
+    Returns ``{deregistered, again}``: deregistered is false where a create in flight holds the name; again is true
+    where the create of the deleted schedule may still be in flight, so that the machine must look for it again.
 
     Raises:
         InvalidRequest, AuthorizationUnavailable, ConfigurationError.

@@ -1,19 +1,19 @@
-"""Register: the creator's ownership and the agent edge are written to SpiceDB, before Temporal is touched."""
+"""Register: write the creator's ownership and the agent edge to SpiceDB, before Temporal is touched."""
 
 from saga_core.deadlines import Deadline
-from saga_core.models import RegisterStep, to_json
-from saga_core.observability import Answer, Context, Event, count, logger, saga_step
+from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings
+from saga_core.steps import RegisterStep
 from saga_spicedb import RegisterOutcome, spicedb
 
 
 @saga_step
-def handler(event: Event, context: Context) -> Answer:
-    """Register the schedule of a ``RegisterStep``, or make sure that it is still registered (``repeat``).
+def handler(event: Event, context: Context) -> Result:
+    """Register the schedule of a ``RegisterStep``, or ensure that it is still registered (``repeat``).
 
-    Answers ``{schedule_id, outcome, registered, holder}``: outcome is ``registered``, ``skipped`` (no creator can be
-    resolved) or ``occupied`` (another operation's relationships are there; holder tells whose); registered tells
-    whether a failure from here on has something to compensate.
+    Returns ``{schedule_id, outcome, registered, holder}``: outcome is ``registered``, ``skipped`` (no creator can be
+    resolved) or ``occupied`` (relationships of another operation, the holder, are there); registered says whether a
+    failure from here on has something to compensate.
 
     Raises:
         InvalidRequest, AgentUpdateDenied: nothing was written.
@@ -30,5 +30,5 @@ def handler(event: Event, context: Context) -> Answer:
         "schedule_id": step.request.schedule_id,
         "outcome": outcome,
         "registered": outcome is RegisterOutcome.REGISTERED,
-        "holder": to_json(holder) if holder else None,
+        "holder": holder.to_json() if holder else None,
     }

@@ -1,23 +1,23 @@
-"""Temporal create: the schedule is made, with the operation's registration as request id and in its memo."""
+"""Temporal create: create the schedule, with the operation's registration as request id and in its memo."""
 
 from saga_core.deadlines import Deadline
-from saga_core.models import Memo, TemporalCreateStep
-from saga_core.observability import Answer, Context, Event, count, logger, saga_step
+from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings
+from saga_core.steps import Memo, TemporalCreateStep
 from saga_temporal import temporal
 
 
 @saga_step
-def handler(event: Event, context: Context) -> Answer:
-    """Create the schedule of a ``TemporalCreateStep``; a repeat by the same execution is no error.
+def handler(event: Event, context: Context) -> Result:
+    """Create the schedule of a ``TemporalCreateStep``; a repeat by the same execution is not an error.
 
-    A first attempt that holds the name in SpiceDB replaces a stray: a schedule with a creator whose registration is
-    gone, so that nobody owns it.
+    A first attempt that holds the name in SpiceDB replaces a stray: a schedule that has a creator but no registration,
+    so that nobody owns it.
 
-    Answers ``{repeated}``: whether there was an attempt before, so that a delete may have come in between.
+    Returns ``{repeated}``: whether there was an earlier attempt, so that a delete may have happened in between.
 
     Raises:
-        InvalidRequest, ScheduleRejected, ScheduleAlreadyExists: this attempt made no schedule.
+        InvalidRequest, ScheduleRejected, ScheduleAlreadyExists: this attempt did not create a schedule.
         TemporalUnavailable, ConfigurationError: whether it did is unknown.
     """
     step = TemporalCreateStep.parse(event)

@@ -1,17 +1,17 @@
-"""Temporal delete: the schedule goes from Temporal, before its relationships go from SpiceDB."""
+"""Temporal delete: delete the schedule from Temporal, before its relationships are removed from SpiceDB."""
 
 from saga_core.deadlines import Deadline
-from saga_core.models import DeleteStep
-from saga_core.observability import Answer, Context, Event, saga_step
+from saga_core.observability import Context, Event, Result, saga_step
 from saga_core.settings import call_settings
+from saga_core.steps import DeleteStep
 from saga_temporal import temporal
 
 
 @saga_step
-def handler(event: Event, context: Context) -> Answer:
-    """Delete the schedule of a ``DeleteStep``. That it is gone already is no error.
+def handler(event: Event, context: Context) -> Result:
+    """Delete the schedule of a ``DeleteStep``. A schedule that is not there is not an error.
 
-    Answers ``{existed}``: whether this call deleted it.
+    Returns ``{existed}``: whether this call deleted it.
 
     Raises:
         InvalidRequest: nothing was called.

@@ -1,18 +1,18 @@
-"""Temporal describe: what Temporal has under the schedule's name, and what that is to this operation."""
+"""Temporal describe: read what Temporal has under the schedule's name, and what that is to this operation."""
 
 from saga_core.deadlines import Deadline
-from saga_core.models import DescribeStep, Match, to_json
-from saga_core.observability import Answer, Context, Event, saga_step
+from saga_core.observability import Context, Event, Result, saga_step
 from saga_core.settings import call_settings
+from saga_core.steps import DescribeStep, Match
 from saga_temporal import temporal
 
 
 @saga_step
-def handler(event: Event, context: Context) -> Answer:
+def handler(event: Event, context: Context) -> Result:
     """Describe the schedule of a ``DescribeStep``.
 
-    Answers ``{schedule_id, exists, match, registration, registered, schedule}``: match is a ``Match``; registration is
-    the fence in the schedule's memo, null where there is none; registered tells whether the memo names a creator;
+    Returns ``{schedule_id, exists, match, registration, registered, schedule}``: match is a ``Match``; registration is
+    the fence in the schedule's memo, null where there is none; registered says whether the memo names a creator;
     schedule is a ``ScheduleView`` as JSON, null unless match is ``ours`` or ``replay``.
 
     Raises:
@@ -29,5 +29,5 @@ def handler(event: Event, context: Context) -> Answer:
         "match": match,
         "registration": memo.registration if memo else None,
         "registered": memo is not None and memo.creator is not None,
-        "schedule": to_json(found.schedule) if found and match in (Match.OURS, Match.REPLAY) else None,
+        "schedule": found.schedule.to_json() if found and match in (Match.OURS, Match.REPLAY) else None,
     }

@@ -73,7 +73,7 @@ def serve(
     endpoint_url = f"http://{HOST}:{httpd.server_port}"
     try:
         with _environment({**template.shared_environment(), **_aws_environment(endpoint_url)}):
-            app.functions = LambdaRuntime(template.functions, time_scale)
+            app.functions = LambdaRuntime(template.functions, time_scale, _behind_http(template))
             app.step_functions = StepFunctions(app.functions, time_scale, on_backoff)
             for machine in template.state_machines:
                 app.step_functions.deploy(machine)
@@ -87,6 +87,11 @@ def serve(
                 app.step_functions.stop_all()
     finally:
         httpd.server_close()
+
+
+def _behind_http(template: Template) -> set[str]:
+    """The names of the functions that an HTTP API invokes."""
+    return {route.function.name for api in template.http_apis for route in api.routes}
 
 
 class _App:

@@ -34,7 +34,9 @@ from local.stack.endpoints import Endpoints
 from local.stack.issuer import issue, public_keys, signing_key
 from local.stack.parts import parameters
 from local.stack.process import HOST
-from saga_core import executions, ids, settings
+from saga_api import executions
+from saga_api.settings import api_settings
+from saga_core import ids, settings
 from saga_core.observability import logger
 from saga_spicedb import spicedb
 from saga_temporal import temporal
@@ -243,7 +245,7 @@ def _object(reference: str) -> ObjectReference:
 
 def _forget_clients() -> None:
     # What a warm function keeps; other folders of tests put other proxies and settings in their way.
-    for cached in (spicedb, temporal, settings.call_settings, settings.api_settings, executions._client):
+    for cached in (spicedb, temporal, settings.call_settings, api_settings, executions._client):
         cached.cache_clear()
 
 

@@ -9,11 +9,10 @@ from typing import Any, cast
 import pytest
 from botocore.exceptions import ClientError
 
-from functions.api import app as api_function
 from functions.temporal_create import app as temporal_create
-from saga_core import executions
-from saga_core.models import MAX_WORKFLOW_PARAMS_BYTES
-from saga_core.settings import api_settings
+from saga_api import executions, routes
+from saga_api.settings import api_settings
+from saga_core.requests import MAX_WORKFLOW_PARAMS_BYTES
 from tests.api.conftest import Answer, Api, eventually
 from tests.support.proxy import Fault
 
@@ -310,14 +309,14 @@ def test_a_bug_in_the_function_is_500_without_internals(api: Api, monkeypatch: p
         raise RuntimeError("the innermost secret of /var/task")
 
     api.create()
-    monkeypatch.setattr(api_function, "described", described)
+    monkeypatch.setattr(routes, "_described", described)
 
     assert api.get().is_problem(500, "internal error")
     assert "the innermost secret" in api.log.getvalue()
 
 
 def test_an_answer_that_does_not_fit_its_model_is_500(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_function, "described", lambda _schedule_id: {"state": "BROKEN"})
+    monkeypatch.setattr(routes, "_described", lambda _schedule_id: {"state": "BROKEN"})
 
     assert api.create().status == 201
     assert api.get().is_problem(500, "internal error")

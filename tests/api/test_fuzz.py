@@ -22,8 +22,8 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from functions.api.app import app
-from saga_core import openapi
+from saga_api import openapi
+from saga_api.routes import app
 from tests.api.conftest import SECONDS, Api
 
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")

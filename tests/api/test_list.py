@@ -15,7 +15,8 @@ from local.stack import clients
 from local.stack.endpoints import NAMESPACE, Endpoints
 from local.stack.parts import engines
 from saga_core.deadlines import Deadline
-from saga_core.models import CreateRequest, Memo
+from saga_core.requests import CreateRequest
+from saga_core.steps import Memo
 from saga_temporal import Temporal, WorkflowService
 from tests.api.conftest import Api, eventually
 from tests.support.ports import free_port

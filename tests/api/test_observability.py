@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from functions.api import app as api_function
+from saga_api import routes
 from saga_core import ids
 from tests.api.conftest import Api
 
@@ -79,7 +79,7 @@ def test_an_unexpected_error_is_logged_with_its_trace_and_counted(
         raise RuntimeError("unheard of")
 
     api.create()
-    monkeypatch.setattr(api_function, "described", described)
+    monkeypatch.setattr(routes, "_described", described)
 
     answer = api.get()
 
@@ -124,8 +124,8 @@ def test_no_token_key_parameter_or_note_is_ever_logged(
     def unexpected(*_: object) -> None:
         raise RuntimeError("unheard of")
 
-    monkeypatch.setattr(api_function, "run", unexpected)
-    monkeypatch.setattr(api_function, "described", unexpected)
+    monkeypatch.setattr(routes, "run", unexpected)
+    monkeypatch.setattr(routes, "_described", unexpected)
     everything()
 
     captured = capsys.readouterr()

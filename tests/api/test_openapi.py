@@ -7,9 +7,9 @@ import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from functions.api.app import app
-from saga_core import openapi
-from saga_core.models import NewSchedule
+from saga_api import openapi
+from saga_api.routes import app
+from saga_core.requests import NewSchedule
 from tests.api.conftest import Api
 
 SPECIFICATION: dict[str, Any] = json.loads(openapi.specification(app))

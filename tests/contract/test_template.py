@@ -14,10 +14,11 @@ FUNCTIONS = {function.logical_id: function for function in template().functions}
 EVERY_FUNCTION = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
 
 
-def imported(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    return {name.split(".")[0] for name in names if name.startswith("saga_")}
+def imported(code: Path) -> set[str]:
+    """The layers' packages that the code in a function's folder imports."""
+    trees = [ast.parse(path.read_text()) for path in code.rglob("*.py")]
+    names = [node.module or "" for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names if name.startswith("saga_")} - {"saga_api"}
 
 
 def test_every_function_of_the_tree_is_in_the_template_and_has_a_sample_event() -> None:
@@ -32,19 +33,15 @@ def test_a_function_gets_only_the_layers_it_uses(function: Any) -> None:
     layers = {"CoreLayer": "saga_core", "SpiceDBLayer": "saga_spicedb", "TemporalLayer": "saga_temporal"}
     properties = template().properties("AWS::Serverless::Function")[function.logical_id]
 
-    assert {layers[layer] for layer in properties["Layers"]} == imported(function.code / "app.py")
+    assert {layers[layer] for layer in properties["Layers"]} == imported(function.code)
 
 
 @EVERY_FUNCTION
 def test_a_function_is_told_only_of_the_engine_it_calls(function: Any) -> None:
     variables = set(function.environment)
 
-    assert any(name.startswith("SPICEDB_") for name in variables) == (
-        "saga_spicedb" in imported(function.code / "app.py")
-    )
-    assert any(name.startswith("TEMPORAL_") for name in variables) == (
-        "saga_temporal" in imported(function.code / "app.py")
-    )
+    assert any(name.startswith("SPICEDB_") for name in variables) == ("saga_spicedb" in imported(function.code))
+    assert any(name.startswith("TEMPORAL_") for name in variables) == ("saga_temporal" in imported(function.code))
 
 
 @EVERY_FUNCTION
@@ -62,7 +59,7 @@ print(threading.active_count(), *sorted(heavy))
     )
 
     clients = {"saga_spicedb": "authzed", "saga_temporal": "temporalio"}
-    needed = sorted(clients[layer] for layer in imported(function.code / "app.py") & clients.keys())
+    needed = sorted(clients[layer] for layer in imported(function.code) & clients.keys())
     assert run.stdout.split() == ["1", *needed]
 
 

@@ -187,7 +187,7 @@ def apply(rpc: Rpc, spicedb: Any, temporal: Any, now: float) -> tuple[Any, Any, 
 def driven() -> Iterator[pytest.MonkeyPatch]:
     """Let `step` drive the handlers for as long as the block lasts; whatever is patched through it ends with it."""
     with pytest.MonkeyPatch.context() as patch:
-        spicedb = SpiceDB(_Client(), LEASE, now=lambda: START)  # type: ignore[arg-type] # it answers what a client answers
+        spicedb = SpiceDB(_Client, LEASE, now=lambda: START)  # type: ignore[arg-type] # it answers what a client answers
         temporal = Temporal(_connect, "default", _run_at_once)
         for app in APPS.values():
             for name, value in (("spicedb", spicedb), ("temporal", temporal)):

@@ -53,8 +53,10 @@ from local.stack.spicedb import LocalSpiceDB
 from saga_core import ids
 from saga_core.deadlines import Deadline
 from saga_core.errors import SagaError
-from saga_core.models import CreateRequest, Memo, subject_text
-from saga_spicedb import SpiceDB, _reason
+from saga_core.requests import CreateRequest
+from saga_core.steps import Memo
+from saga_spicedb import SpiceDB
+from saga_spicedb.gateway import _reason
 from saga_temporal import Temporal
 from tests.explore import spicedb_model, temporal_model
 from tests.explore.spicedb_model import Tuple
@@ -269,7 +271,7 @@ def some_spicedb_call(chance: random.Random, there: list[Tuple], odd: float) -> 
     told, act = chance.choice(calls)
     return Call(
         f"{told} of {schedule_id} as {creator} with {registration} or {anyone} and lease {lease}",
-        lambda client: outcome(lambda: act(SpiceDB(client, lease, lambda: now))),
+        lambda client: outcome(lambda: act(SpiceDB(lambda: client, lease, lambda: now))),
     )
 
 
@@ -297,7 +299,7 @@ def spicedb_reply(client: Any, request: Message) -> Any:
         if method == "ReadRelationships":
             return sorted(each.relationship.SerializeToString(deterministic=True) for each in reply)
     except grpc.RpcError as error:
-        reason = _reason(error)  # type: ignore[arg-type] # what a client raises is a grpc.Call too
+        reason = _reason(error)
         if reason == "ERROR_REASON_INVALID_FILTER" and method != "ReadRelationships":
             reason = None  # the laptop's front gives this one with streaming calls alone, see local/stack/spicedb.py
         return spicedb_model.Failure(error.code(), reason)
@@ -438,7 +440,10 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
     creator = chance.choice([None, {"user_id": "alice"}])
     create = create_request(agent_id, creator, name, start_at=LATER.isoformat(), **schedule)
     memo = Memo(
-        registration=registration, creator=subject_text(create.creator), agent_id=agent_id, request=create.schedule
+        registration=registration,
+        creator=str(create.creator) if create.creator else None,
+        agent_id=agent_id,
+        request=create.schedule,
     )
     over_stray = chance.random() < 0.3
     calls: list[tuple[str, Callable[[Temporal], Any]]] = [

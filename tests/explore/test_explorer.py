@@ -9,11 +9,12 @@ from datetime import datetime
 from typing import Any
 
 import pytest
-from authzed.api.v1 import ObjectReference, Precondition, RelationshipUpdate
+from authzed.api.v1 import Precondition, RelationshipUpdate
 
-import saga_spicedb
 from saga_core import ids
-from saga_core.models import TemporalCreateStep
+from saga_core.ids import Subject
+from saga_core.steps import TemporalCreateStep
+from saga_spicedb import messages
 from tests.explore.explorer import Explorer, Result, Scenario
 from tests.explore.handlers import driven
 from tests.explore.scenarios import AGENTS, judge, scenarios
@@ -60,8 +61,8 @@ def without_the_fence(patch: pytest.MonkeyPatch) -> Any:
         precondition.filter.ClearField("optional_subject_filter")
         return precondition
 
-    real = saga_spicedb._must_match
-    patch.setattr(saga_spicedb, "_must_match", owned_by_anybody)
+    real = messages.must_match
+    patch.setattr(messages, "must_match", owned_by_anybody)
     return DEFINITIONS
 
 
@@ -69,14 +70,14 @@ def without_the_lease(patch: pytest.MonkeyPatch) -> Any:
     """Register writes no lease, so that a create in flight looks like one that is over."""
 
     def touch(
-        resource: ObjectReference, relation: str, subject: tuple[str, str], expires_at: datetime | None = None
+        schedule_id: str, relation: str, subject: Subject, expires_at: datetime | None = None
     ) -> RelationshipUpdate:
         if relation == "creating":  # write another relationship a second time in its place
-            return real(resource, "parent_agent", ("agent", resource.object_id.partition(ids.SEPARATOR)[0]))
-        return real(resource, relation, subject, expires_at)
+            return real(schedule_id, "parent_agent", Subject("agent", schedule_id.partition(ids.SEPARATOR)[0]))
+        return real(schedule_id, relation, subject, expires_at)
 
-    real = saga_spicedb._touch
-    patch.setattr(saga_spicedb, "_touch", touch)
+    real = messages.touch
+    patch.setattr(messages, "touch", touch)
     return DEFINITIONS
 
 

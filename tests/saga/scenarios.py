@@ -14,7 +14,7 @@ from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpe
 
 from saga_core import ids
 from saga_core.deadlines import Deadline
-from saga_core.models import Memo, TemporalCreateStep
+from saga_core.steps import Memo, TemporalCreateStep
 from saga_spicedb import spicedb
 from saga_temporal import MEMO_KEY, temporal
 from tests.saga.conftest import Ended, Stack

@@ -21,12 +21,12 @@ from types import ModuleType
 import pytest
 from temporalio.api.workflowservice.v1 import service_pb2
 
-import saga_spicedb
-import saga_temporal
 from local.aws.lambda_runtime import LambdaRuntime
 from local.aws.step_functions import StepFunctions
 from local.aws.template import Template
 from saga_core.settings import call_settings
+from saga_spicedb import gateway as spicedb_gateway
+from saga_temporal import gateway as temporal_gateway
 from tests.saga.conftest import Ended, Stack
 from tests.saga.play import PATIENT_SECONDS, SPICEDB_METHODS, Play, engine
 from tests.saga.scenarios import NOTHING, SCENARIOS, Scenario, Scene, World, alices_create_comes_late, answer
@@ -362,7 +362,7 @@ def test_every_call_that_the_functions_of_the_machines_can_make_is_made() -> Non
     tasks = [state for machine in MACHINES.values() for state in machine["States"].values() if state["Type"] == "Task"]
     invoked = {task["Parameters"]["FunctionName"].removeprefix("${").removesuffix("Arn}") for task in tasks}
     apps = [import_module(function.module) for function in template().functions if function.logical_id in invoked]
-    can = {rpc for gateway in (saga_spicedb, saga_temporal) for rpc in _callable(apps, gateway)}
+    can = {rpc for gateway in (spicedb_gateway, temporal_gateway) for rpc in _callable(apps, gateway)}
     made = {method for scenario in SCENARIOS for _, method, _ in scenario.calls}
 
     assert len(apps) == len(invoked)
@@ -376,7 +376,7 @@ def _callable(apps: Iterable[ModuleType], gateway: ModuleType) -> set[str]:
     rpcs |= {method: method for method in SPICEDB_METHODS}
     code = _parsed(gateway)
     methods = {node.name: node for node in ast.walk(code) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    accessor = f"{gateway.__name__.removeprefix('saga_')}()"
+    accessor = f"{gateway.__name__.removeprefix('saga_').removesuffix('.gateway')}()"
 
     reached: set[str] = set()
     called = {name for app in apps for name in _attributes(_parsed(app), of=accessor)}

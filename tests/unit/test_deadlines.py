@@ -1,6 +1,6 @@
 import time
 
-from saga_core.deadlines import ANSWER_MARGIN, Deadline
+from saga_core.deadlines import RETURN_MARGIN, Deadline
 
 
 class Invocation:
@@ -19,8 +19,8 @@ def test_the_last_call_gets_what_is_left_less_the_margin_for_answering() -> None
     timeout = Deadline.of(Invocation(2), per_call=3).timeout()
 
     assert timeout is not None
-    assert 2 - ANSWER_MARGIN - 0.1 < timeout <= 2 - ANSWER_MARGIN
+    assert 2 - RETURN_MARGIN - 0.1 < timeout <= 2 - RETURN_MARGIN
 
 
 def test_no_call_begins_once_the_time_is_used_up() -> None:
-    assert Deadline.of(Invocation(ANSWER_MARGIN / 2), per_call=3).timeout() is None
+    assert Deadline.of(Invocation(RETURN_MARGIN / 2), per_call=3).timeout() is None

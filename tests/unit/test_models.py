@@ -4,7 +4,9 @@ from typing import Any
 import pytest
 
 from saga_core.errors import InvalidRequest
-from saga_core.models import MAX_WORKFLOW_PARAMS_BYTES, CreateRequest, CreateStep, DeleteRequest, Memo, Principal
+from saga_core.ids import Subject
+from saga_core.requests import MAX_WORKFLOW_PARAMS_BYTES, CreateRequest, DeleteRequest, Principal
+from saga_core.steps import CreateStep, Memo
 
 SCHEDULE = {"name": "daily", "workflow_name": "Report", "task_queue": "reports", "interval_seconds": 60}
 REQUEST = {"agent_id": "agent0", "schedule": SCHEDULE, "principal": {"user_id": "alice"}}
@@ -22,7 +24,7 @@ def test_a_plain_request_is_accepted_with_its_defaults() -> None:
     request = CreateRequest.parse(REQUEST)
 
     assert request.schedule_id == "agent0--daily"
-    assert request.creator == ("user", "alice")
+    assert request.creator == Subject("user", "alice")
     assert request.schedule.paused is False
 
 
@@ -114,8 +116,8 @@ def test_a_time_without_an_offset_is_utc() -> None:
 
 
 def test_a_principal_is_a_user_or_a_service_account_in_spicedbs_alphabet() -> None:
-    assert Principal(user_id="a@b").creator == ("user", "=a=40b")
-    assert Principal(service_account_id="robot").creator == ("service_account", "robot")
+    assert Principal(user_id="a@b").creator == Subject("user", "=a=40b")
+    assert Principal(service_account_id="robot").creator == Subject("service_account", "robot")
 
 
 @pytest.mark.parametrize("principal", [None, {}, {"user_id": None}, {"account_id": "acme"}])

@@ -1,16 +1,16 @@
-"""How long a call may still take, so that a function answers before Lambda cuts it off."""
+"""How long a call may still take, so that a function returns before Lambda ends it."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-# Kept back from Lambda's remaining time, seconds: enough to classify an expired call, log it and answer.
-ANSWER_MARGIN = 0.5
+# Reserved from Lambda's remaining time, seconds: enough to classify an expired call, log it and return.
+RETURN_MARGIN = 0.5
 
 
 class RemainingTime(Protocol):
-    """The part of a Lambda context that tells the time left."""
+    """The part of a Lambda context that has the remaining time."""
 
     def get_remaining_time_in_millis(self) -> int:
         """Milliseconds until Lambda ends the invocation."""
@@ -18,10 +18,10 @@ class RemainingTime(Protocol):
 
 @dataclass(frozen=True)
 class Deadline:
-    """A point in time by which every call of one invocation has to be over.
+    """A point in time by which every call of one invocation must end.
 
     Attributes:
-        ends_at: on the clock of ``now``, seconds.
+        ends_at: seconds, on the clock of ``now``.
         per_call: the most that one call may take, seconds.
     """
 
@@ -31,10 +31,10 @@ class Deadline:
 
     @classmethod
     def of(cls, context: RemainingTime, per_call: float) -> "Deadline":
-        """The deadline of an invocation: Lambda's remaining time less the margin for answering."""
-        return cls(time.monotonic() + context.get_remaining_time_in_millis() / 1000 - ANSWER_MARGIN, per_call)
+        """The deadline of an invocation: Lambda's remaining time less the margin for returning."""
+        return cls(time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RETURN_MARGIN, per_call)
 
     def timeout(self) -> float | None:
-        """Seconds the next call may take, or None when the time is used up and no call should begin."""
+        """Seconds that the next call may take, or None when no time is left and no call should begin."""
         left = min(self.per_call, self.ends_at - self.now())
         return left if left > 0 else None

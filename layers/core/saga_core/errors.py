@@ -1,25 +1,25 @@
-"""Every error this application raises, flat, because Step Functions matches the bare class name.
+"""Every error that this application raises, flat, because Step Functions matches the bare class name.
 
     SagaError
     ├── InvalidRequest            422  the input does not fit the model; nothing was called
-    ├── Unauthorized              401  the token's claims do not tell who calls; raised by the HTTP API alone
+    ├── Unauthorized              401  the token's claims do not identify the caller; raised by the HTTP API alone
     ├── ScheduleRejected          400  Temporal refuses the schedule (bad cron, unknown namespace, ...)
     ├── AgentUpdateDenied         403  the principal may not update the agent
-    ├── ScheduleNotFound          404  there is no such schedule, or none any more
+    ├── ScheduleNotFound          404  there is no such schedule, or it was deleted
     ├── ScheduleAlreadyExists     409  the name is taken
-    ├── CreateInProgress          409  another create of the name is in flight, or was interrupted a short while ago
-    ├── IdempotencyKeyReused      409  the key came with another request before
-    ├── AuthorizationUnavailable  503  SpiceDB gave no usable answer; transient, retried first
-    ├── TemporalUnavailable       503  Temporal gave no usable answer; transient, retried first
+    ├── CreateInProgress          409  another create of the name is in flight, or was interrupted shortly before
+    ├── IdempotencyKeyReused      409  the key was used with another request
+    ├── AuthorizationUnavailable  503  SpiceDB gave no usable response; transient, retried first
+    ├── TemporalUnavailable       503  Temporal gave no usable response; transient, retried first
     ├── StepFunctionsUnavailable  503  Step Functions did not start the execution; raised by the HTTP API alone
     ├── ConfigurationError        500  an engine refuses this application itself: no schema, no permission, bad secret
     ├── CompensationFailed        500  both the create and its compensation failed
-    └── OutcomeUnknown            504  whether the schedule was created could not be settled
+    └── OutcomeUnknown            504  whether the operation took effect is not known
 
 The name of a class is part of the contract: the state machines list it in ``ErrorEquals`` and callers see it as the
-execution's ``error``. CreateInProgress, IdempotencyKeyReused, ScheduleNotFound, CompensationFailed and OutcomeUnknown
-are raised by the state machines, the others by the functions. Errors are told apart by the code an engine answers with,
-never by the text of its message.
+execution's ``error``. CreateInProgress, IdempotencyKeyReused and CompensationFailed are raised by the state machines
+alone; ScheduleNotFound and OutcomeUnknown by the state machines and by the HTTP API; the others by the functions.
+Errors are classified by the code that an engine returns, never by the text of its message.
 """
 
 from http import HTTPStatus
@@ -39,19 +39,19 @@ class InvalidRequest(SagaError):
 
 
 class Unauthorized(SagaError):
-    """The claims of a verified token name nobody, two identities at once, or a blank one."""
+    """The claims of a verified token identify nobody, or have two identities or a blank one."""
 
     http_status = HTTPStatus.UNAUTHORIZED
 
 
 class ScheduleRejected(SagaError):
-    """Temporal refuses the schedule for what it says: trying again cannot help."""
+    """Temporal refuses what the schedule says. A retry cannot help."""
 
     http_status = HTTPStatus.BAD_REQUEST
 
 
 class AgentUpdateDenied(SagaError):
-    """The principal may not update the agent, so it may not give it schedules."""
+    """The principal may not update the agent, so it may not create schedules for it."""
 
     http_status = HTTPStatus.FORBIDDEN
 
@@ -63,13 +63,13 @@ class ScheduleAlreadyExists(SagaError):
 
 
 class ScheduleNotFound(SagaError):
-    """There is no such schedule. As a create's error: it was deleted while it was being created."""
+    """There is no such schedule. As the error of a create: it was deleted while it was being created."""
 
     http_status = HTTPStatus.NOT_FOUND
 
 
 class CreateInProgress(SagaError):
-    """Another create of this name is in flight, or was interrupted and its lease is not over yet."""
+    """Another create of this name is in flight, or was interrupted and its lease has not expired."""
 
     http_status = HTTPStatus.CONFLICT
 
@@ -81,35 +81,35 @@ class IdempotencyKeyReused(SagaError):
 
 
 class AuthorizationUnavailable(SagaError):
-    """SpiceDB did not answer, or not usably. Whether a write took effect is unknown."""
+    """SpiceDB gave no usable response. Whether a write took effect is unknown."""
 
     http_status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class TemporalUnavailable(SagaError):
-    """Temporal did not answer, or not usably. Whether a write took effect is unknown."""
+    """Temporal gave no usable response. Whether a write took effect is unknown."""
 
     http_status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class StepFunctionsUnavailable(SagaError):
-    """Step Functions did not start the execution that an HTTP request asked for. Nothing has happened."""
+    """Step Functions did not start the execution of an HTTP request. Nothing was written."""
 
     http_status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 class ConfigurationError(SagaError):
-    """An engine, or Secrets Manager, refuses this application itself. A person has to mend the deployment."""
+    """An engine or Secrets Manager refuses this application itself. A person must correct the deployment."""
 
 
 class CompensationFailed(SagaError):
-    """A create failed and so did its compensation: relationships without a schedule may be left.
+    """A create failed, and its compensation failed too: relationships without a schedule may be left.
 
-    The cause holds the original error and the compensation's.
+    The cause holds the original error and the error of the compensation.
     """
 
 
 class OutcomeUnknown(SagaError):
-    """Whether the schedule was created could not be settled; nothing was undone. Repeating the create settles it."""
+    """Whether the operation took effect is not known, and nothing was undone. Repeating it settles the outcome."""
 
     http_status = HTTPStatus.GATEWAY_TIMEOUT

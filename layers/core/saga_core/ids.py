@@ -1,39 +1,55 @@
-"""Names and ids, and how each is derived. Pure functions."""
+"""Names and ids, and how each one is derived. Pure functions."""
 
 import hashlib
 import re
+from dataclasses import dataclass
 
-# An agent id never contains the separator and neither part begins or ends with half of it, so a schedule id splits
-# exactly at its first separator.
+# An agent id never contains the separator, so a schedule id splits exactly at its first separator.
 SEPARATOR = "--"
 MAX_NAME_LENGTH = 64
-_AGENT_ID = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?")
-_SCHEDULE_NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+AGENT_ID_PATTERN = r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*"
+SCHEDULE_NAME_PATTERN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 
-# SpiceDB's alphabet for object ids, less the `=` that begins an encoded id.
+# SpiceDB's alphabet for object ids, without the `=` that begins an encoded id.
 _PLAIN_SUBJECT = re.compile(r"[A-Za-z0-9/_|\-+][A-Za-z0-9/_|\-=+]*")
 _UNESCAPED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/_|-+")
 MAX_SUBJECT_ID_LENGTH = 1024
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A subject in SpiceDB, written ``{type}:{id}``.
+
+    Attributes:
+        type: its object type, for example ``user``.
+        id: its object id, encoded (see `encode_subject_id`).
+    """
+
+    type: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.type}:{self.id}"
+
+
 def check_agent_id(value: str) -> str:
-    """``value``, if it is well-formed as an agent id.
+    """Return ``value`` if it is well-formed as an agent id.
 
     Raises:
         ValueError: it is not.
     """
-    if not _AGENT_ID.fullmatch(value) or SEPARATOR in value:
+    if not re.fullmatch(AGENT_ID_PATTERN, value):
         raise ValueError("must be letters, digits and single hyphens, with a letter or digit at both ends")
     return value
 
 
 def check_schedule_name(value: str) -> str:
-    """``value``, if it is well-formed as a schedule name.
+    """Return ``value`` if it is well-formed as a schedule name.
 
     Raises:
         ValueError: it is not.
     """
-    if not _SCHEDULE_NAME.fullmatch(value):
+    if not re.fullmatch(SCHEDULE_NAME_PATTERN, value):
         raise ValueError("must be lower-case letters, digits and hyphens, with a letter or digit at both ends")
     return value
 
@@ -44,7 +60,7 @@ def schedule_id(agent_id: str, schedule_name: str) -> str:
 
 
 def split_schedule_id(value: str) -> tuple[str, str]:
-    """The agent id and schedule name that ``value`` was made of.
+    """The agent id and the schedule name in ``value``.
 
     Raises:
         ValueError: ``value`` has no separator, so it is not one of our schedule ids.
@@ -56,24 +72,24 @@ def split_schedule_id(value: str) -> tuple[str, str]:
 
 
 def workflow_id_prefix(of_schedule_id: str) -> str:
-    """What the ids of the workflows that a schedule starts begin with; Temporal appends the time."""
+    """How the ids of a schedule's workflows begin; Temporal appends the time."""
     return f"{of_schedule_id}-run"
 
 
 def registration(execution_id: str) -> str:
     """The fence of one operation: the SHA-256 of its execution's ARN, as 64 hex digits.
 
-    It is the operation's Temporal request id, stands in the schedule's memo, and is the subject of ``registered_by``.
+    It is the operation's Temporal request id, it is in the schedule's memo, and it is the subject of ``registered_by``.
     """
     return hashlib.sha256(execution_id.encode()).hexdigest()
 
 
 def encode_subject_id(value: str) -> str:
-    """``value`` as a SpiceDB object id: unchanged where SpiceDB can hold it, else escaped.
+    """``value`` as a SpiceDB object id: unchanged where SpiceDB accepts it, else escaped.
 
     An escaped id begins with ``=`` and has ``=XX`` (hex of one UTF-8 byte) for each byte outside SpiceDB's alphabet.
-    A value that itself begins with ``=`` is escaped too, so no two values share an id, and `decode_subject_id` gives
-    each back. The wildcard ``*`` is escaped like any other character.
+    A value that itself begins with ``=`` is escaped too, so no two values share an id, and `decode_subject_id` is the
+    inverse. The wildcard ``*`` is escaped like any other character.
 
     Raises:
         ValueError: ``value`` is empty, or longer than 1,024 characters once encoded.
@@ -87,7 +103,7 @@ def encode_subject_id(value: str) -> str:
 
 
 def decode_subject_id(encoded: str) -> str:
-    """The value that `encode_subject_id` made ``encoded`` of."""
+    """The value that `encode_subject_id` encoded as ``encoded``."""
     if not encoded.startswith("="):
         return encoded
     raw = re.sub(rb"=([0-9A-F]{2})", lambda match: bytes.fromhex(match[1].decode()), encoded[1:].encode())

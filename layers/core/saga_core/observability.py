@@ -1,7 +1,8 @@
-"""Logs, metrics and the frame around every handler.
+"""Logs, metrics and the frame around every saga function.
 
-A log line is JSON and carries the execution's ARN as ``correlation_id``, so that one search shows one saga across all
-functions. A metric is one EMF line. Neither ever holds a secret, a token or workflow parameters.
+A log line is JSON. Lines of saga functions carry the execution's ARN as ``correlation_id``, so one search shows one
+saga across all functions; lines of the HTTP API carry the HTTP request's id there. A metric is one EMF line. Neither
+ever holds a secret, a token or workflow parameters.
 """
 
 import functools
@@ -17,7 +18,7 @@ from saga_core.errors import SagaError
 logger = Logger()
 
 Event = Mapping[str, Any]
-Answer = Mapping[str, Any]
+Result = Mapping[str, Any]
 
 
 class Context(RemainingTime, Protocol):
@@ -27,7 +28,7 @@ class Context(RemainingTime, Protocol):
     aws_request_id: str
 
 
-Handler = Callable[[Event, Context], Answer]
+Handler = Callable[[Event, Context], Result]
 
 
 def count(metric: str, **dimensions: str) -> None:
@@ -37,20 +38,27 @@ def count(metric: str, **dimensions: str) -> None:
             counted.add_dimension(name, value)
 
 
+def correlate(correlation_id: str | None, context: Context) -> None:
+    """Put an invocation's ids on all its log lines.
+
+    The keys are in a context variable, so invocations that run side by side in one process (the laptop) stay apart.
+    """
+    logger.thread_safe_clear_keys()
+    logger.thread_safe_append_keys(
+        correlation_id=correlation_id,
+        function_name=context.function_name,
+        function_request_id=context.aws_request_id,
+    )
+
+
 def saga_step(run: Handler) -> Handler:
-    """Frame a handler: correlate its log lines, log its outcome, count its failures, let every error through."""
+    """Frame a handler: correlate its log lines, log its result, count its failures, let every error through."""
 
     @functools.wraps(run)
-    def handler(event: Event, context: Context) -> Answer:
-        # These keys live in a context variable, so invocations that share a process (the local stack) stay apart.
-        logger.thread_safe_clear_keys()
-        logger.thread_safe_append_keys(
-            correlation_id=event.get("execution_id"),
-            function_name=context.function_name,
-            function_request_id=context.aws_request_id,
-        )
+    def handler(event: Event, context: Context) -> Result:
+        correlate(event.get("execution_id"), context)
         try:
-            answer = run(event, context)
+            result = run(event, context)
         except SagaError as error:
             name = type(error).__name__
             logger.warning("step failed", error=name, reason=str(error))
@@ -60,7 +68,7 @@ def saga_step(run: Handler) -> Handler:
             logger.exception("step failed unexpectedly")
             count("UnexpectedError")
             raise
-        logger.info("step done", answer={key: value for key, value in answer.items() if key != "schedule"})
-        return answer
+        logger.info("step done", result={key: value for key, value in result.items() if key != "schedule"})
+        return result
 
     return handler

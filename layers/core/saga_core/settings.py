@@ -1,4 +1,4 @@
-"""What a function takes from its environment, and the secrets it refers to.
+"""What a function takes from its environment, and the secrets that it refers to.
 
 Every value is set in template.yaml. A secret is never a value here, only a reference: the ARN of a Secrets Manager
 secret, or ``plain:<value>`` on a laptop (the template's parameters accept ARNs only).
@@ -18,7 +18,9 @@ Address = Annotated[str, Field(pattern=r"^[^\s/]+:\d{1,5}$")]
 SecretReference = Annotated[str, Field(pattern=r"^(plain:|arn:).+")]
 
 
-class _FromEnvironment(BaseModel):
+class FromEnvironment(BaseModel):
+    """Base of all settings."""
+
     model_config = ConfigDict(frozen=True)
 
     @classmethod
@@ -36,7 +38,7 @@ class _FromEnvironment(BaseModel):
             raise ConfigurationError(f"environment of the function: {wrong}") from None
 
 
-class CallSettings(_FromEnvironment):
+class CallSettings(FromEnvironment):
     """What every function needs.
 
     Attributes:
@@ -46,16 +48,16 @@ class CallSettings(_FromEnvironment):
     rpc_timeout_seconds: float = Field(default=3.0, gt=0)
 
 
-class SpiceDBSettings(_FromEnvironment):
+class SpiceDBSettings(FromEnvironment):
     """How to reach SpiceDB.
 
     Attributes:
         spicedb_endpoint: ``host:port`` of its gRPC API.
-        spicedb_tls: whether to use TLS; off only for a laptop.
+        spicedb_tls: use TLS for SpiceDB.
         spicedb_token_secret: reference to the pre-shared key.
-        spicedb_ca_secret: reference to the PEM of a private certificate authority, if it has one.
-        lease_seconds: how long a create counts as in flight; longer than the timeouts of the create
-            and the delete machine together.
+        spicedb_ca_secret: reference to the PEM of a private certificate authority, if the server has one.
+        lease_seconds: how long a create counts as in flight; longer than the timeouts of the create and the delete
+            machine together.
     """
 
     spicedb_endpoint: Address
@@ -65,16 +67,16 @@ class SpiceDBSettings(_FromEnvironment):
     lease_seconds: int = Field(default=720, gt=0)
 
 
-class TemporalSettings(_FromEnvironment):
+class TemporalSettings(FromEnvironment):
     """How to reach Temporal.
 
     Attributes:
         temporal_address: ``host:port`` of the frontend's gRPC API.
         temporal_namespace: the namespace that holds the schedules.
-        temporal_tls: whether to use TLS; off only for a laptop.
-        temporal_api_key_secret: reference to an API key, if the server wants one.
+        temporal_tls: use TLS for Temporal.
+        temporal_api_key_secret: reference to an API key, if the server requires one.
         temporal_tls_secret: reference to a JSON object with any of ``server_root_ca_cert``, ``client_cert`` and
-            ``client_private_key``, each PEM, if the server has a private authority or wants mutual TLS.
+            ``client_private_key``, each PEM, if the server has a private authority or requires mutual TLS.
     """
 
     temporal_address: Address
@@ -84,29 +86,6 @@ class TemporalSettings(_FromEnvironment):
     temporal_tls_secret: SecretReference | None = None
 
 
-class ApiSettings(_FromEnvironment):
-    """What the HTTP API needs besides the engines.
-
-    Attributes:
-        create_schedule_state_machine_arn, delete_schedule_state_machine_arn: the Express machines.
-        user_id_claim, service_account_id_claim, account_id_claim: names of the claims that tell who calls; unset: no
-            caller is told by that.
-    """
-
-    # Not held to the form of an ARN: `sam local` knows no state machines, and puts their logical ids here.
-    create_schedule_state_machine_arn: str = Field(min_length=1)
-    delete_schedule_state_machine_arn: str = Field(min_length=1)
-    user_id_claim: str | None = None
-    service_account_id_claim: str | None = None
-    account_id_claim: str | None = None
-
-
-@cache
-def api_settings() -> ApiSettings:
-    """The settings of the HTTP API, read once."""
-    return ApiSettings.load()
-
-
 @cache
 def call_settings() -> CallSettings:
     """The settings that every function needs, read once."""
@@ -114,10 +93,10 @@ def call_settings() -> CallSettings:
 
 
 def read_secret(reference: str) -> str:
-    """The secret that ``reference`` names.
+    """Read the secret that ``reference`` names.
 
     Raises:
-        ConfigurationError: Secrets Manager does not give it, or it holds bytes instead of text.
+        ConfigurationError: Secrets Manager does not return it, or it holds bytes instead of text.
     """
     if reference.startswith(PLAIN):
         return reference.removeprefix(PLAIN)
@@ -126,10 +105,10 @@ def read_secret(reference: str) -> str:
     from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
     try:
-        # A provider of its own has an empty cache, so that a rotated secret is seen at the next connect.
+        # A new provider has an empty cache, so a rotated secret is seen at the next connect.
         value = SecretsProvider().get(reference)
     except GetParameterError:
-        # The original names the caller's role and request; the log of Secrets Manager has it too.
+        # The original error names the role and the request; CloudTrail has it too.
         raise ConfigurationError(f"Secrets Manager does not give {reference}") from None
     if not isinstance(value, str):
         raise ConfigurationError(f"the secret {reference} holds no text")

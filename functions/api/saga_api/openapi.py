@@ -1,4 +1,4 @@
-"""What the HTTP API's specification says beyond what its code does: summaries, examples, and every error."""
+"""The HTTP API's specification, as far as the code of the routes does not give it: summaries, examples, every error."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Any
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
 from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
 
-from saga_core.models import GatewayProblem, Problem
+from saga_api.bodies import GatewayProblem, Problem
 
 HEAD: dict[str, Any] = {
     "title": "Agent schedules",
@@ -26,7 +26,7 @@ EXECUTION = (
     "http-5f0c1a52-2f5e-4a53-9f0a-0f6f3c1f8a11:9d3c1f0e-6a55-4a0e-8d6e-0b7f7a2e4c33"
 )
 IDEMPOTENCY_KEY = (
-    "1 to 128 printable ASCII characters without spaces. The same key with the same request gives the same answer "
+    "1 to 128 printable ASCII characters without spaces. The same key with the same request gives the same response "
     "again; repeat a create that ended in 504 with it. It lives as long as the schedule."
 )
 NEW_SCHEDULES: dict[str, Any] = {
@@ -57,21 +57,24 @@ NEW_SCHEDULES: dict[str, Any] = {
 _ERRORS = {
     HTTPStatus.BAD_REQUEST: ("Temporal rejects the schedule", "Temporal rejects the schedule: bad cron expression"),
     HTTPStatus.UNAUTHORIZED: (
-        "no valid token (`gateway`: the gateway's own words), or none that tells who calls",
+        "no valid token (`gateway`: the response of the gateway itself), or a token that does not identify the caller",
         "the token's claims do not tell who calls",
     ),
     HTTPStatus.FORBIDDEN: ("the caller may not update the agent", "the creator may not update agent weather-agent"),
-    HTTPStatus.NOT_FOUND: ("there is no such schedule, or not for the caller", "schedule not found"),
+    HTTPStatus.NOT_FOUND: ("there is no such schedule, or the caller may not see it", "schedule not found"),
     HTTPStatus.CONFLICT: (
-        "the name is taken, another create of it is in flight, or the key came with another request",
+        "the name is taken, another create of it is in flight, or the key was used with another request",
         "schedule weather-agent--daily-report exists already",
     ),
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: ("the body is larger than 128 KiB", "the body is too large"),
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: ("the body is not JSON", "the body must be application/json"),
-    HTTPStatus.UNPROCESSABLE_ENTITY: ("the request does not fit; every wrong field is named", "name: field required"),
+    HTTPStatus.UNPROCESSABLE_ENTITY: (
+        "the request does not fit the model; the message names every wrong field",
+        "name: field required",
+    ),
     HTTPStatus.INTERNAL_SERVER_ERROR: ("a fault of the service", "internal error"),
     HTTPStatus.SERVICE_UNAVAILABLE: (
-        "an engine gave no usable answer; if `data.execution_id` names an execution, its outcome is not known",
+        "an engine gave no usable response; if `data.execution_id` names an execution, its outcome is not known",
         "temporarily unavailable; try again",
     ),
     HTTPStatus.GATEWAY_TIMEOUT: (
@@ -80,8 +83,8 @@ _ERRORS = {
     ),
 }
 _ALWAYS = (401, 422, 500, 503)
-# What API Gateway says by itself. 401: of the token; 413: of more than 10 MB; 429: of too many requests; 431: of too
-# large headers; 500 and 503: of a function that fails or does not answer.
+# Responses of API Gateway itself. 401: the token; 413: more than 10 MB; 429: too many requests; 431: headers that are
+# too large; 500 and 503: a function that fails or does not respond.
 _GATEWAY = {
     HTTPStatus.UNAUTHORIZED: "Unauthorized",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Request Entity Too Large",
@@ -91,9 +94,9 @@ _GATEWAY = {
     HTTPStatus.SERVICE_UNAVAILABLE: "Service Unavailable",
 }
 _GATEWAY_ALONE = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
-# What is served besides the operations.
+# Served besides the operations.
 _UNLISTED = {"/openapi.json": ["get"], "/docs": ["get"]}
-# The resolver puts these into every specification; no answer has their shape.
+# The resolver puts these into every specification; no response has their shape.
 _FOREIGN_SCHEMAS = ("HTTPValidationError", "ValidationError", "ResponseValidationError")
 
 
@@ -107,7 +110,7 @@ def specification(app: APIGatewayHttpResolver) -> str:
 
 
 def methods(app: APIGatewayHttpResolver, path: str) -> list[str]:
-    """The methods that ``app`` serves a path with, in capitals; none if it serves no such path."""
+    """The methods of a path of ``app``, in capitals; none if it has no such path."""
     return next((methods for pattern, methods in _served(app) if pattern.fullmatch(path)), [])
 
 
@@ -121,7 +124,7 @@ def _served(app: APIGatewayHttpResolver) -> list[tuple[re.Pattern[str], list[str
 
 
 def _operation(operation_id: str, summary: str, success: int, meaning: str, *errors: int) -> dict[str, Any]:
-    """What a route's decorator is given: its name, the answer that means success, and every error it may have."""
+    """The arguments of a route's decorator: its name, the response that means success, and every error."""
     responses: dict[int, Any] = {success: {"description": meaning}}
     if success == HTTPStatus.CREATED:
         responses[success]["headers"] = {
@@ -138,7 +141,7 @@ def _operation(operation_id: str, summary: str, success: int, meaning: str, *err
         responses[status] = _response(what, model, examples)
     for status in _GATEWAY_ALONE:
         examples = {"gateway": {"value": {"message": _GATEWAY[status]}}}
-        responses[status] = _response("the gateway lets nothing of it through", GatewayProblem, examples)
+        responses[status] = _response("the request did not reach the application", GatewayProblem, examples)
     return {"operation_id": operation_id, "summary": summary, "responses": responses, "status_code": success}
 
 

@@ -1,4 +1,4 @@
-"""Starts the Express machines and waits for what they come to. boto3 is imported at the first call."""
+"""Starts the Express machines and waits for their end. boto3 is imported at the first call."""
 
 import json
 import uuid
@@ -11,8 +11,8 @@ from saga_core import errors
 from saga_core.errors import OutcomeUnknown, SagaError
 from saga_core.observability import logger
 
-# Longer than the machines take while the engines answer, and short enough that the caller of an HTTP API, who is cut
-# off after 30 s, hears of it.
+# Longer than the machines take while the engines respond, and short enough that the HTTP API responds within API
+# Gateway's limit of 30 s.
 WAIT_SECONDS = 25.0
 
 
@@ -21,13 +21,12 @@ class ExecutionFailed(Exception):
 
     Attributes:
         execution_id: its ARN, or the name it was given where no ARN came back.
-        error: an error of ours where its name says so; OutcomeUnknown where the wait or the execution ran out of time;
-            else None.
-        settled: False where it may have left something behind, or may still be at it.
+        error: an error of ours where its name is one; OutcomeUnknown where the wait or the execution timed out; else
+            None.
+        settled: False where it may have left something behind, or may still be running.
     """
 
     def __init__(self, execution_id: str, error: SagaError | None, *, settled: bool = True) -> None:
-        """Keep all three."""
         super().__init__(f"{execution_id}: {error!r}")
         self.execution_id = execution_id
         self.error = error
@@ -35,9 +34,9 @@ class ExecutionFailed(Exception):
 
 
 def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict[str, Any]:
-    """Run an Express machine to its end and answer its output.
+    """Run an Express machine to its end and return its output.
 
-    ``trace`` is the X-Ray header that the execution carries on.
+    ``trace`` is the X-Ray header that the execution continues.
 
     Raises:
         ExecutionFailed: it failed, or did not end in time.
@@ -58,7 +57,7 @@ def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict
         logger.warning("execution not started", execution=name, reason=str(error))
         raise ExecutionFailed(name, errors.StepFunctionsUnavailable("Step Functions was not reached")) from None
     except BotoCoreError as error:
-        logger.warning("execution not heard of", execution=name, reason=type(error).__name__)
+        logger.warning("execution outcome not known", execution=name, reason=type(error).__name__)
         raise ExecutionFailed(name, OutcomeUnknown("the execution did not end in time"), settled=False) from None
     logger.info("execution ended", execution_id=ended["executionArn"], status=ended["status"], error=ended.get("error"))
     if ended["status"] == "SUCCEEDED":
@@ -70,7 +69,7 @@ def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict
 def _refusal(name: str, response: Mapping[str, Any]) -> ExecutionFailed:
     code, status = response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        # It may have started the execution before it went wrong.
+        # It may have started the execution before it failed.
         return ExecutionFailed(name, errors.StepFunctionsUnavailable(f"Step Functions: {code}"), settled=False)
     if status == HTTPStatus.TOO_MANY_REQUESTS or "Throttling" in code:
         return ExecutionFailed(name, errors.StepFunctionsUnavailable(f"Step Functions: {code}"))
@@ -82,7 +81,7 @@ def _failure(execution_id: str, status: str, name: str, cause: str) -> Execution
         return ExecutionFailed(execution_id, OutcomeUnknown("the execution ran out of time"), settled=False)
     error = _error(name, cause)
     if name == "CompensationFailed":
-        # An outage that the compensation met as well is an outage to the caller.
+        # To the caller, an outage that also stopped the compensation is an outage.
         original = json.loads(cause)["original"]
         error = _transient(_error(original["Error"], original.get("Cause", ""))) or error
     elif cause.startswith("outcome unverified"):

@@ -1,0 +1,98 @@
+"""The bodies of HTTP requests and responses, apart from those that `saga_core` has: NewSchedule and ScheduleView."""
+
+import json
+from base64 import b64decode
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+from saga_core.errors import InvalidRequest
+from saga_core.observability import Event
+from saga_core.requests import Model, Text
+from saga_core.views import ScheduleSummary
+
+# A machine's input may be 262,144 bytes; a valid request needs less than half.
+MAX_BODY_BYTES = 131_072
+JSON = "application/json"
+# API Gateway's name for requests that no route of template.yaml takes.
+NO_ROUTE = "$default"
+
+
+class SchedulePage(Model):
+    """One page of an agent's schedules: those that the caller may read.
+
+    Attributes:
+        total: how many of them are on this page.
+        next_page_token: gives the next page; null on the last one. A page may be short or empty and not the last.
+    """
+
+    schedules: list[ScheduleSummary]
+    total: int
+    next_page_token: str | None
+
+
+class Note(Model):
+    """Body of pause and unpause.
+
+    Attributes:
+        note: the reason; kept with the schedule in Temporal.
+    """
+
+    note: Text | None = None
+
+
+class Deleted(Model):
+    """Response to a delete. ``id`` is the schedule's."""
+
+    id: str
+    message: str
+
+
+class Problem(Model):
+    """Body of every response that is an error.
+
+    Attributes:
+        code: the HTTP status.
+        data: ``{"execution_id": …}`` where an execution's outcome is not known, else null.
+    """
+
+    message: str
+    code: int
+    data: dict[str, Any] | None = None
+
+
+class GatewayProblem(Model):
+    """Body of a response of API Gateway itself: the request did not reach the application."""
+
+    message: str
+
+
+def text(event: Event) -> str:
+    """The body of a request, as text. What is not UTF-8 becomes text that no model accepts."""
+    body: str = event.get("body") or ""
+    return b64decode(body).decode(errors="surrogateescape") if event.get("isBase64Encoded") else body
+
+
+def refusal(event: Event, body: str) -> Problem | None:
+    """Why a request is refused before its body is read: too large, or not declared as JSON."""
+    content_type = event["headers"].get("content-type", JSON).partition(";")[0].strip().lower()
+    if len(body.encode(errors="replace")) > MAX_BODY_BYTES:
+        return Problem(message="the body is too large", code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    if body and content_type != JSON and event["routeKey"] != NO_ROUTE:
+        return Problem(message=f"the body must be {JSON}", code=HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
+    return None
+
+
+def decode(body: str) -> Any:
+    """A request's body, decoded.
+
+    Raises:
+        InvalidRequest: it is not JSON. Python's parser accepts NaN and Infinity, which are not JSON.
+    """
+
+    def refuse(_constant: str) -> NoReturn:
+        raise ValueError
+
+    try:
+        return json.loads(body, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        raise InvalidRequest("body: is not JSON") from None

@@ -1,0 +1,196 @@
+"""The routes of the HTTP API, and the handler of its Lambda function.
+
+A caller without the permission learns nothing about a schedule: the response is the 404 of an absent one, after the
+same work.
+"""
+
+import os
+import time
+from http import HTTPStatus
+from typing import Annotated, Any, cast
+
+from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
+from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Path, Query
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from saga_api import bodies, caller, openapi, paging, problems
+from saga_api.bodies import JSON, Deleted, Note, SchedulePage
+from saga_api.executions import run
+from saga_api.settings import api_settings
+from saga_core import ids
+from saga_core.deadlines import Deadline
+from saga_core.errors import AgentUpdateDenied, SagaError, ScheduleNotFound
+from saga_core.observability import Context, Event, Result, correlate, count, logger
+from saga_core.requests import AgentId, CreateRequest, IdempotencyKey, NewSchedule, ScheduleName
+from saga_core.settings import call_settings
+from saga_core.views import ScheduleView
+from saga_spicedb import spicedb
+from saga_temporal import temporal
+
+SCHEDULES = "/agents/<agent_id>/schedules"
+SCHEDULE = f"{SCHEDULES}/<schedule_name>"
+DEFAULT_NOTE = "through the HTTP API"
+
+app = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=bodies.decode)
+problems.handle(app)
+
+Agent = Annotated[AgentId, Path(description="the agent that owns the schedules", examples=["weather-agent"])]
+Name = Annotated[ScheduleName, Path(description="the schedule's name", examples=["daily-report"])]
+
+
+@app.post(SCHEDULES, **openapi.CREATE)
+def create(
+    agent_id: Agent,
+    schedule: Annotated[NewSchedule, Body(openapi_examples=openapi.NEW_SCHEDULES)],
+    idempotency_key: Annotated[
+        IdempotencyKey | None, Header(alias="Idempotency-Key", description=openapi.IDEMPOTENCY_KEY)
+    ] = None,
+) -> Response[ScheduleView]:
+    """Create a schedule, in SpiceDB and in Temporal."""
+    who = caller.identify(app.current_event)
+    request = CreateRequest.parse(
+        {
+            "agent_id": agent_id,
+            "schedule": schedule,
+            "principal": who.principal,
+            "idempotency_key": idempotency_key,
+        }
+    )
+    # The machine checks this again. Checked here first, a denial starts no execution. Neither does an outage of
+    # SpiceDB, in which a machine could not even undo what it may have done.
+    if not spicedb().may_create(who.subject, agent_id, _deadline()):
+        raise AgentUpdateDenied(f"the creator may not update agent {agent_id}")
+    output = run(api_settings().create_schedule_state_machine_arn, request.to_json(), _trace())
+    view = ScheduleView.of_json(output["schedule"]) if output["schedule"] else _read_again(request)
+    location = f"/agents/{agent_id}/schedules/{schedule.name}"
+    return Response(HTTPStatus.CREATED, JSON, view, headers={"Location": location})
+
+
+@app.get(SCHEDULES, **openapi.LIST)
+def list_(
+    agent_id: Agent,
+    page_size: Annotated[int, Query(ge=1, le=1000, description="schedules looked at for a page")] = 100,
+    page_token: Annotated[str | None, Query(max_length=1024, description="from the previous page")] = None,
+) -> SchedulePage:
+    """List the agent's schedules that the caller may read, one page at a time."""
+    who, deadline = caller.identify(app.current_event), _deadline()
+    found, following = temporal().page(agent_id, page_size, paging.opened(page_token, agent_id), deadline)
+    readable = spicedb().readable(who.subject, [schedule.schedule_id for schedule in found], deadline)
+    schedules = [schedule for schedule in found if schedule.schedule_id in readable]
+    token = paging.sealed(following, agent_id) if following else None
+    return SchedulePage(schedules=schedules, total=len(schedules), next_page_token=token)
+
+
+@app.get(SCHEDULE, **openapi.GET)
+def get(agent_id: Agent, schedule_name: Name) -> ScheduleView:
+    """Get a schedule."""
+    return _described(_permitted("read", agent_id, schedule_name))
+
+
+@app.post(f"{SCHEDULE}/pause", **openapi.PAUSE)
+def pause(agent_id: Agent, schedule_name: Name, note: Annotated[Note | None, Body()] = None) -> ScheduleView:
+    """Pause a schedule: it starts nothing until it is unpaused."""
+    schedule_id = _permitted("update", agent_id, schedule_name)
+    temporal().pause(schedule_id, (note and note.note) or DEFAULT_NOTE, _deadline())
+    return _described(schedule_id)
+
+
+@app.post(f"{SCHEDULE}/unpause", **openapi.UNPAUSE)
+def unpause(agent_id: Agent, schedule_name: Name, note: Annotated[Note | None, Body()] = None) -> ScheduleView:
+    """Unpause a schedule."""
+    schedule_id = _permitted("update", agent_id, schedule_name)
+    temporal().unpause(schedule_id, (note and note.note) or DEFAULT_NOTE, _deadline())
+    return _described(schedule_id)
+
+
+@app.post(f"{SCHEDULE}/trigger", **openapi.TRIGGER)
+def trigger(agent_id: Agent, schedule_name: Name) -> ScheduleView:
+    """Start a schedule's workflow now, by its overlap policy."""
+    schedule_id = _permitted("update", agent_id, schedule_name)
+    temporal().trigger(schedule_id, _deadline())
+    return _described(schedule_id)
+
+
+@app.delete(SCHEDULE, **openapi.DELETE)
+def delete(agent_id: Agent, schedule_name: Name) -> Deleted:
+    """Delete a schedule, from Temporal and from SpiceDB."""
+    schedule_id = _permitted("delete", agent_id, schedule_name)
+    request = {"agent_id": agent_id, "schedule_name": schedule_name}
+    output = run(api_settings().delete_schedule_state_machine_arn, request, _trace())
+    rest = "" if output["deregistered"] else "; its relationships are not removed yet: repeat the delete later"
+    return Deleted(id=schedule_id, message=f"schedule deleted{rest}")
+
+
+@app.get("/openapi.json", include_in_schema=False)
+def specification() -> Response[str]:
+    """This API's specification, OpenAPI 3.1."""
+    return Response(HTTPStatus.OK, JSON, openapi.specification(app))
+
+
+app.enable_swagger(path="/docs", **openapi.HEAD)
+
+
+def handler(event: Event, context: Context) -> Result:
+    """Respond to an HTTP API request (payload format 2.0)."""
+    began = time.monotonic()
+    request = event["requestContext"]
+    correlate(request["requestId"], context)
+    response = _respond(event, context)
+    status = response["statusCode"]
+    seconds = round(time.monotonic() - began, 3)
+    logger.info("request", route=request["routeKey"], path=event["rawPath"], status=status, seconds=seconds)
+    count("Request", route=request["routeKey"], status=str(int(status)))
+    return response
+
+
+def _respond(event: Event, context: Context) -> dict[str, Any]:
+    body = bodies.text(event)
+    if refusal := bodies.refusal(event, body):
+        return {"statusCode": refusal.code, "headers": {"Content-Type": JSON}, "body": refusal.model_dump_json()}
+    headers = {**event["headers"], "content-type": JSON}  # the resolver would accept forms too
+    request = {**event, "headers": headers, "body": body, "isBase64Encoded": False}
+    return app.resolve(request, cast(LambdaContext, context))
+
+
+def _permitted(permission: str, agent_id: str, schedule_name: str) -> str:
+    """The id of the schedule, on which the caller has the permission.
+
+    Raises:
+        ScheduleNotFound: the caller does not have it, or there is no such schedule.
+    """
+    schedule_id = ids.schedule_id(agent_id, schedule_name)
+    who = caller.identify(app.current_event)
+    if not spicedb().may(who.subject, permission, schedule_id, _deadline()):
+        raise ScheduleNotFound("schedule not found")
+    return schedule_id
+
+
+def _described(schedule_id: str) -> ScheduleView:
+    """The schedule as it is now.
+
+    Raises:
+        ScheduleNotFound: there is no such schedule.
+    """
+    found = temporal().describe(schedule_id, _deadline())
+    if found is None:
+        raise ScheduleNotFound("schedule not found")
+    return found.schedule
+
+
+def _read_again(request: CreateRequest) -> ScheduleView:
+    """A schedule that was created and not read back: as it is now, or else as it was asked for."""
+    try:
+        return _described(request.schedule_id)
+    except SagaError as error:
+        logger.warning("schedule not read back", schedule_id=request.schedule_id, error=type(error).__name__)
+        return ScheduleView.as_asked(request)
+
+
+def _deadline() -> Deadline:
+    """The deadline of the next calls."""
+    return Deadline.of(app.lambda_context, call_settings().rpc_timeout_seconds)
+
+
+def _trace() -> str | None:
+    """The X-Ray trace header of this invocation."""
+    return os.environ.get("_X_AMZN_TRACE_ID") or app.current_event.headers.get("x-amzn-trace-id")

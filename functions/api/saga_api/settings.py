@@ -1,0 +1,30 @@
+"""What the HTTP API takes from its environment; every value is set in template.yaml."""
+
+from functools import cache
+
+from pydantic import Field
+
+from saga_core.settings import FromEnvironment
+
+
+class ApiSettings(FromEnvironment):
+    """What the HTTP API needs besides the engines.
+
+    Attributes:
+        create_schedule_state_machine_arn, delete_schedule_state_machine_arn: the Express machines.
+        user_id_claim, service_account_id_claim, account_id_claim: names of the claims that identify the caller; a name
+            that is not set is not looked at.
+    """
+
+    # Not checked to be ARNs: `sam local` has no state machines, and puts their logical ids here.
+    create_schedule_state_machine_arn: str = Field(min_length=1)
+    delete_schedule_state_machine_arn: str = Field(min_length=1)
+    user_id_claim: str | None = None
+    service_account_id_claim: str | None = None
+    account_id_claim: str | None = None
+
+
+@cache
+def api_settings() -> ApiSettings:
+    """The settings of the HTTP API, read once."""
+    return ApiSettings.load()
