@@ -8,6 +8,7 @@ import pytest
 
 from functions.register import app as register
 from local.aws.lambda_runtime import LambdaRuntime
+from saga_spicedb import connection
 from tests.saga.conftest import Ended, Stack
 from tests.support.proxy import Fault
 
@@ -206,12 +207,9 @@ def test_a_schedule_that_a_late_attempt_brings_back_is_found_by_the_delete(stack
 def test_a_rotated_token_is_read_anew_at_the_next_try(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     stack.create()
     stack.reconnect()
-    monkeypatch.setenv("SPICEDB_TOKEN_SECRET", "plain:old")
-
-    def rotate() -> None:
-        monkeypatch.setenv("SPICEDB_TOKEN_SECRET", "plain:local")
-
-    stack.on_wait("Register", rotate)
+    secrets = ["local", "old"]
+    monkeypatch.setattr(connection, "read_secret", lambda _reference: secrets[-1])
+    stack.on_wait("Register", secrets.pop)
     created = stack.create(stack.request("second"))
 
     assert created.status == "SUCCEEDED"
