@@ -40,8 +40,22 @@ def test_every_target_exists_and_every_state_is_reachable(machine: str) -> None:
     assert seen == set(definition["States"])
 
 
-def test_every_state_says_what_it_is_for() -> None:
-    assert [name for name, state in states() if not state["Comment"].endswith(".")] == []
+def test_every_state_says_what_it_does() -> None:
+    """docs/machines.md takes it from there, as one cell of a table: at least three words, one line, whole sentences."""
+    comments = {name: state.get("Comment", "") for name, state in states()}
+
+    assert [
+        name
+        for name, comment in comments.items()
+        if len(comment.split()) < 3 or "\n" in comment or not comment[0].isupper() or not comment.endswith(".")
+    ] == []
+
+
+@MACHINES
+def test_no_two_states_of_a_machine_do_the_same(machine: str) -> None:
+    comments = [state["Comment"] for state in DEFINITIONS[machine]["States"].values()]
+
+    assert len(set(comments)) == len(comments)
 
 
 @TASKS
