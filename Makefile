@@ -15,7 +15,7 @@ export SAM_CLI_TELEMETRY = 0
 PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help run test explore fuzz openapi check agent token diagrams schema sam-local bridge lock clean
+.PHONY: help run test explore fuzz openapi check agent token docs schema sam-local bridge lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ fuzz: $(VENV) $(NODE) ## send the HTTP API 500 random requests a route, other on
 openapi: $(VENV) ## write the HTTP API's specification, OpenAPI 3.1, to .local/openapi.json and validate it
 	@.venv/bin/python -m tools.openapi
 
-check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, diagrams
+check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, documents
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
@@ -43,6 +43,7 @@ check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, diagra
 	.tools/bin/sam validate --lint
 	.tools/bin/checkov --file template.yaml --quiet --compact --skip-download
 	.venv/bin/python -m tools.diagrams --check
+	.venv/bin/python -m tools.links
 
 agent: $(VENV) ## make OWNER the owner of AGENT on the running stack
 	@.venv/bin/python -m local.stack.agent --owner "$(OWNER)" --agent "$(AGENT)"
@@ -50,7 +51,7 @@ agent: $(VENV) ## make OWNER the owner of AGENT on the running stack
 token: $(VENV) ## print a token of the local issuer (SUBJECT=alice, ACCOUNT=, SERVICE_ACCOUNT=, LIFETIME=3600)
 	@.venv/bin/python -m local.stack.issuer --subject "$(SUBJECT)" --account "$(ACCOUNT)" --service-account "$(SERVICE_ACCOUNT)" $(if $(LIFETIME),--lifetime $(LIFETIME))
 
-diagrams: $(VENV) ## draw the state machines anew in README.md
+docs: $(VENV) ## write the generated parts of docs/machines.md again
 	@.venv/bin/python -m tools.diagrams
 
 schema: $(VENV) ## merge schema/schedules.zed into the running stack's SpiceDB and show the difference

@@ -1,7 +1,11 @@
-"""Draws the state machines into README.md: `python -m tools.diagrams`, or `--check` to see whether they are up to date.
+"""Writes the generated parts of docs/machines.md: `python -m tools.diagrams`. `--check` fails if a part is stale.
 
-Each statemachine/<name>.asl.json becomes a Mermaid flowchart between the lines `<!-- diagram:<name> -->` and
-`<!-- /diagram:<name> -->`, in place of whatever stands there.
+For each statemachine/<name>.asl.json the page has two places, each between two markers:
+
+    <!-- diagram:<name> --> … <!-- /diagram:<name> -->   a Mermaid flowchart
+    <!-- states:<name> -->  … <!-- /states:<name> -->    the state table (tools/state_table.py)
+
+In a diagram:
 
     rectangle  Task: its function, or the service it calls, and how often it is retried
     hexagon    Choice: each way out says when it is taken
@@ -10,8 +14,7 @@ Each statemachine/<name>.asl.json becomes a Mermaid flowchart between the lines 
     frame      Map and Parallel, around their own states
     dashed     Catch: the errors that lead there, as ASL names them
 
-Exit codes: 0 drawn, or up to date; 1 --check found README.md stale, or something cannot be drawn. The last line says
-what.
+Exit codes: 0 written, or up to date; 1 --check found a stale part, or something cannot be read. An error is one line.
 """
 
 from __future__ import annotations
@@ -23,10 +26,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools.asl import MachineError, State, called, caught, inner_machines, retries, ways
+from tools.state_table import table
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 ROOT = Path(__file__).parent.parent
+DOCUMENT = "docs/machines.md"
 
 # Both colours are given, so that a label stays readable on GitHub's dark pages.
 _CLASSES = """
@@ -40,30 +47,24 @@ classDef start fill:#6b7280,stroke:#6b7280,color:#6b7280
 _SHAPES = {"Task": ('["', '"]'), "Choice": ('{{"', '"}}'), "Pass": ('("', '")'), "Wait": ('("', '")')}
 _PILL = ('(["', '"])')
 _RESERVED = {"call", "class", "click", "default", "end", "graph", "href", "style", "subgraph"}  # in Mermaid
-_COMPARISONS = {
-    "Equals": "is",
-    "LessThan": "<",
-    "LessThanEquals": "<=",
-    "GreaterThan": ">",
-    "GreaterThanEquals": ">=",
-    "Matches": "matches",
-}
-_COMPARISON = re.compile(rf"(?:String|Numeric|Boolean|Timestamp)({'|'.join(_COMPARISONS)})(Path)?")
 
 
-class DiagramError(Exception):
-    """A state machine or the README is not as it must be; the message is one line that says where."""
+class DocumentError(Exception):
+    """A document does not have the places that the generated parts go into; the message is one line."""
 
 
 def draw(machine: dict[str, Any]) -> str:
     """The Mermaid flowchart of a state machine in Amazon States Language (JSONPath), ending with a newline.
 
-    The same machine always gives the same text. Raises DiagramError.
+    The same machine always gives the same text.
+
+    Raises:
+        MachineError: a state has an unknown type, or leads to a state that does not exist.
     """
     try:
         lines = ["flowchart TD", *_indent(_states(machine, "")), *_indent(_CLASSES.split("\n")[1:-1])]
     except (KeyError, AttributeError, TypeError) as error:
-        raise DiagramError(f"not the States Language: {error!r}") from error
+        raise MachineError(f"not the States Language: {error!r}") from error
     return "\n".join(lines) + "\n"
 
 
@@ -72,7 +73,7 @@ def _indent(lines: Iterable[str]) -> list[str]:
 
 
 def _states(machine: dict[str, Any], inside: str) -> list[str]:
-    """The lines of a machine's states and their edges; `inside` is the Map or Parallel state they belong to."""
+    """The lines of a machine's states and edges; `inside` names the Map or Parallel state that they belong to."""
     states: dict[str, dict[str, Any]] = machine["States"]
     start = f"start_of_{_id(inside)}" if inside else "start_"
     edges = [_edge(start, machine["StartAt"], states)]
@@ -83,13 +84,12 @@ def _states(machine: dict[str, Any], inside: str) -> list[str]:
     return lines + edges
 
 
-def _box(name: str, state: dict[str, Any]) -> list[str]:
+def _box(name: str, state: State) -> list[str]:
     kind = state["Type"]
     if kind in {"Map", "Parallel"}:
-        inner = [state["ItemProcessor"]] if kind == "Map" else state["Branches"]
         what = "for each item" if kind == "Map" else "side by side"
         lines = [f'subgraph {_id(name)}["{_text(name)}: {what}"]', "    direction TB"]
-        for number, machine in enumerate(inner, start=1):
+        for number, machine in enumerate(inner_machines(state), start=1):
             lines += _indent(_states(machine, name if kind == "Map" else f"{name} {number}"))
         return [*lines, "end"]
     if kind in {"Succeed", "Fail"}:
@@ -100,86 +100,24 @@ def _box(name: str, state: dict[str, Any]) -> list[str]:
         opening, closing = _PILL if ends and kind != "Task" else _SHAPES[kind]
         css = "done" if ends else "pass" if kind == "Wait" else kind.lower()
     else:
-        raise DiagramError(f"{name}: the type {kind!r} is unknown")
-    label = "<br/>".join([_text(name), *(_text(detail) for detail in _details(state))])
+        raise MachineError(f"{name}: the type {kind!r} is unknown")
+    details = [detail for detail in (called(state), retries(state)) if detail]
+    label = "<br/>".join(_text(line) for line in [name, *details])
     return [f"{_id(name)}{opening}{label}{closing}:::{css}"]
 
 
-def _details(state: dict[str, Any]) -> list[str]:
-    """What a box says below its name."""
-    details = []
-    if state["Type"] == "Task":
-        function = re.fullmatch(r"\$\{(\w+?)(?:Function)?Arn}", str(state.get("Parameters", {}).get("FunctionName")))
-        if function:
-            details.append("functions/" + re.sub(r"(?<!^)(?=[A-Z])", "_", function[1]).lower())
-        else:
-            details.append(state["Resource"].removeprefix("arn:aws:states:::"))
-    # ASL's own default is 3.
-    attempts = max((retrier.get("MaxAttempts", 3) for retrier in state.get("Retry", [])), default=0)
-    if attempts:
-        details.append("retried once" if attempts == 1 else f"retried up to {attempts} times")
-    return details
-
-
-def _edges(name: str, state: dict[str, Any], states: dict[str, Any]) -> list[str]:
-    ways: dict[str, list[str]] = {}
-    for rule in state.get("Choices", []):
-        ways.setdefault(rule["Next"], []).append(_condition(name, rule))
-    if "Default" in state:
-        ways.setdefault(state["Default"], []).append("otherwise")
-    if "Next" in state:
-        ways.setdefault(state["Next"], [])
-    edges = [_edge(name, target, states, "\nor ".join(_once(conditions))) for target, conditions in ways.items()]
-
-    caught: dict[str, list[str]] = {}
-    for catcher in state.get("Catch", []):
-        any_error = "any other error" if caught else "any error"
-        errors = [any_error if error == "States.ALL" else error for error in catcher["ErrorEquals"]]
-        caught.setdefault(catcher["Next"], []).extend(errors)
+def _edges(name: str, state: State, states: dict[str, Any]) -> list[str]:
+    edges = [_edge(name, target, states, "\nor ".join(conditions)) for target, conditions in ways(name, state).items()]
     return edges + [
-        _edge(name, target, states, "\n".join(_once(errors)), arrow="-.->") for target, errors in caught.items()
+        _edge(name, target, states, "\n".join(errors), arrow="-.->") for target, errors in caught(state).items()
     ]
-
-
-def _once(words: list[str]) -> list[str]:
-    return list(dict.fromkeys(words))
 
 
 def _edge(source: str, target: str, states: dict[str, Any], label: str = "", arrow: str = "-->") -> str:
     if target not in states:
-        raise DiagramError(f"{source} leads to {target}, which is not there")
+        raise MachineError(f"{source} leads to {target}, which does not exist")
     words = "<br/>".join(_text(line) for line in label.split("\n"))
     return f"{_id(source)} {arrow}" + (f'|"{words}"|' if label else "") + f" {_id(target)}"
-
-
-def _condition(state: str, rule: dict[str, Any]) -> str:
-    """A Choice rule in short words: `outcome is registered or skipped`, `not ours`."""
-    for operator, word in (("And", " and "), ("Or", " or ")):
-        if operator in rule:
-            return word.join(_alternatives([_condition(state, part) for part in rule[operator]], word))
-    if "Not" in rule:
-        inner = _condition(state, rule["Not"])
-        return f"not ({inner})" if " " in inner else f"not {inner}"
-    variable = rule.get("Variable", "").rsplit(".", 1)[-1]
-    for operator, value in rule.items():
-        if operator in {"IsPresent", "IsNull", "IsString", "IsNumeric", "IsBoolean", "IsTimestamp"}:
-            return f"{variable} is {'' if value else 'not '}{operator.removeprefix('Is').lower()}"
-        match = _COMPARISON.fullmatch(operator)
-        if match is None:
-            continue
-        if operator == "BooleanEquals":
-            return variable if value else f"not {variable}"
-        return f"{variable} {_COMPARISONS[match[1]]} {value.rsplit('.', 1)[-1] if match[2] else value}"
-    raise DiagramError(f"{state}: the condition {json.dumps(rule)} cannot be put into words")
-
-
-def _alternatives(parts: list[str], word: str) -> list[str]:
-    """The parts of an And or Or: in parentheses where they hold the other one, and a repeated `x is ` said once."""
-    other = " and " if word == " or " else " or "
-    subject = parts[0].partition(" is ")[0] + " is "
-    if word == " or " and all(part.startswith(subject) for part in parts):
-        return [parts[0], *(part.removeprefix(subject) for part in parts[1:])]
-    return [f"({part})" if other in part else part for part in parts]
 
 
 def _id(name: str) -> str:
@@ -188,59 +126,70 @@ def _id(name: str) -> str:
 
 
 def _text(words: str) -> str:
-    """Words in a label between quotes, where Mermaid wants `#…;` for what means something to it."""
+    """Words in a quoted label. Mermaid gives some characters a meaning, so they are written as `#…;`."""
     for character, code in (("#", "#35;"), ('"', "#quot;"), ("<", "#lt;"), (">", "#gt;")):
         words = words.replace(character, code)
     return words
 
 
-def embed(readme: str, diagrams: dict[str, str]) -> str:
-    """The README's text with each diagram, by its name, between its two markers. Raises DiagramError."""
-    for name, diagram in diagrams.items():
-        opening, closing = f"<!-- diagram:{name} -->", f"<!-- /diagram:{name} -->"
-        if readme.count(opening) != 1 or readme.count(closing) != 1 or readme.index(opening) > readme.index(closing):
-            raise DiagramError(f"README.md does not have {opening} and {closing} once each, in this order")
-        before, _, rest = readme.partition(opening)
+def embed(document: str, parts: dict[str, str]) -> str:
+    """The document's text with each part, by its name, between its two markers.
+
+    Raises:
+        DocumentError: a part has no place, or a place has no part.
+    """
+    for name, part in parts.items():
+        opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
+        places = (document.count(opening), document.count(closing))
+        if places != (1, 1) or document.index(opening) > document.index(closing):
+            raise DocumentError(f"{DOCUMENT} needs the lines {opening} and {closing} once each, in this order")
+        before, _, rest = document.partition(opening)
         after = rest.partition(closing)[2]
-        readme = f"{before}{opening}\n```mermaid\n{diagram}```\n{closing}{after}"
-    for name in re.findall(r"<!-- diagram:(\S+) -->", readme):
-        if name not in diagrams:
-            raise DiagramError(f"README.md has a place for {name}, but there is no statemachine/{name}.asl.json")
-    return readme
+        document = f"{before}{opening}\n{part}{closing}{after}"
+    for kind, name in re.findall(r"<!-- (diagram|states):(\S+) -->", document):
+        if f"{kind}:{name}" not in parts:
+            raise DocumentError(f"{DOCUMENT} has a place for {name}, but statemachine/{name}.asl.json does not exist")
+    return document
 
 
-def _machines(root: Path) -> dict[str, str]:
-    diagrams: dict[str, str] = {}
+def _parts(root: Path) -> dict[str, str]:
+    parts: dict[str, str] = {}
     for path in sorted((root / "statemachine").glob("*.asl.json")):
+        name = path.name.removesuffix(".asl.json")
         try:
-            diagrams[path.name.removesuffix(".asl.json")] = draw(json.loads(path.read_text(encoding="utf-8")))
-        except (DiagramError, ValueError) as error:
-            raise DiagramError(f"{path.relative_to(root)}: {error}") from error
-    return diagrams
+            machine = json.loads(path.read_text(encoding="utf-8"))
+            parts[f"diagram:{name}"] = f"```mermaid\n{draw(machine)}```\n"
+            parts[f"states:{name}"] = f"\n{table(machine)}\n"
+        except (MachineError, ValueError) as error:
+            raise DocumentError(f"{path.relative_to(root)}: {error}") from error
+    return parts
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.diagrams", description="Draw the state machines into README.md."
+        prog="python -m tools.diagrams", description=f"Write the diagrams and the state tables into {DOCUMENT}."
     )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if README.md is stale")
+    parser.add_argument("--check", action="store_true", help=f"write nothing; exit 1 if {DOCUMENT} is stale")
     check = parser.parse_args(arguments).check
-    path = root / "README.md"
+    path = root / DOCUMENT
     try:
-        readme = path.read_text(encoding="utf-8")
-        drawn = embed(readme, _machines(root))
-    except (DiagramError, OSError) as error:
+        document = path.read_text(encoding="utf-8")
+        written = embed(document, _parts(root))
+    except OSError as error:
+        print(f"diagrams: {DOCUMENT}: {error.strerror}", file=sys.stderr)
+        return 1
+    except DocumentError as error:
         print(f"diagrams: {error}", file=sys.stderr)
         return 1
-    if drawn == readme:
-        print("README.md is up to date")
+    if written == document:
+        print(f"{DOCUMENT} is up to date")
     elif check:
-        print("diagrams: README.md is stale: `make diagrams` draws it anew", file=sys.stderr)
+        print(f"diagrams: {DOCUMENT} is stale: `make docs` writes its generated parts again", file=sys.stderr)
         return 1
     else:
-        path.write_text(drawn, encoding="utf-8")
-        print("README.md is drawn anew")
+        path.write_text(written, encoding="utf-8")
+        print(f"{DOCUMENT} is written")
     return 0
 
 

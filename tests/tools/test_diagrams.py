@@ -1,4 +1,4 @@
-"""The drawing of the state machines: what a diagram says, and how it gets into the README."""
+"""The diagrams of the state machines: what a diagram says, and how it gets into docs/machines.md."""
 
 import copy
 import json
@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from tools.diagrams import ROOT, DiagramError, draw, embed, main
+from tools.diagrams import ROOT, DocumentError, draw, embed, main
+from tools.state_table import table
 
 TRANSIENT = {"ErrorEquals": ["Busy", "States.Timeout"], "MaxAttempts": 2}
 ORDER: dict[str, Any] = {
-    "Comment": "Not drawn.",
+    "Comment": "Neither drawn nor in the table.",
     "StartAt": "Reserve",
     "States": {
         "Reserve": {
+            "Comment": "Reserves the goods.",
             "Type": "Task",
             "Resource": "arn:aws:states:::lambda:invoke",
             "Parameters": {"FunctionName": "${StockReserveFunctionArn}"},
@@ -28,6 +30,7 @@ ORDER: dict[str, Any] = {
             "Next": "Outcome",
         },
         "Outcome": {
+            "Comment": "Decides what to do with the goods.",
             "Type": "Choice",
             "Choices": [
                 {
@@ -42,14 +45,15 @@ ORDER: dict[str, Any] = {
             "Default": "Refused",
         },
         "Release": {
+            "Comment": "Releases the goods.",
             "Type": "Task",
             "Resource": "arn:aws:states:::sqs:sendMessage",
             "Catch": [{"ErrorEquals": ["States.ALL"], "Next": "Refused"}],
             "Next": "Note",
         },
-        "Note": {"Type": "Pass", "Next": "Refused"},
-        "Done": {"Type": "Pass", "End": True},
-        "Refused": {"Type": "Fail", "Error": "Refused"},
+        "Note": {"Comment": "Writes a note.", "Type": "Pass", "Next": "Refused"},
+        "Done": {"Comment": "Ends with success.", "Type": "Pass", "End": True},
+        "Refused": {"Comment": "Ends with failure.", "Type": "Fail", "Error": "Refused"},
     },
 }
 DRAWN = """\
@@ -73,14 +77,23 @@ flowchart TD
     Note --> Refused
 """
 
+DIAGRAM_PLACE = "<!-- diagram:order -->\n<!-- /diagram:order -->\n"
+TABLE_PLACE = "<!-- states:order -->\n<!-- /states:order -->\n"
+PAGE = f"# Shop\n\n{DIAGRAM_PLACE}\nMore.\n\n{TABLE_PLACE}\nThe end.\n"
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A project with one state machine and a README that has a place for it."""
+    """A project with one state machine and a page that has places for its diagram and its state table."""
     (tmp_path / "statemachine").mkdir()
     (tmp_path / "statemachine/order.asl.json").write_text(json.dumps(ORDER))
-    (tmp_path / "README.md").write_text("# Shop\n\n<!-- diagram:order -->\n<!-- /diagram:order -->\n\nMore.\n")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/machines.md").write_text(PAGE)
     return tmp_path
+
+
+def page(project: Path) -> str:
+    return (project / "docs/machines.md").read_text()
 
 
 def with_state(name: str, **changes: Any) -> dict[str, Any]:
@@ -93,7 +106,7 @@ def edges(diagram: str, source: str) -> list[str]:
     return [line.strip() for line in diagram.splitlines() if line.startswith(f"    {source} -")]
 
 
-def test_each_state_is_one_box_of_its_kind_and_each_way_on_an_edge_with_its_reason() -> None:
+def test_each_state_is_one_box_and_each_way_to_another_state_is_one_edge_with_its_reason() -> None:
     diagram = draw(ORDER)
     assert diagram[: len(DRAWN)] == DRAWN
     assert {line.split()[0] for line in diagram[len(DRAWN) :].splitlines()} == {"classDef"}
@@ -162,7 +175,7 @@ def test_rules_of_one_choice_that_lead_to_the_same_place_are_one_edge() -> None:
         ({"Variable": "$.title", "StringEquals": '#1 "best"'}, "title is #35;1 #quot;best#quot;"),
     ],
 )
-def test_a_condition_is_put_into_short_words(rule: dict[str, Any], words: str) -> None:
+def test_a_condition_is_written_in_short_words(rule: dict[str, Any], words: str) -> None:
     diagram = draw(with_state("Outcome", Choices=[{**rule, "Next": "Done"}]))
     assert edges(diagram, "Outcome")[0] == f'Outcome -->|"{words}"| Done'
 
@@ -201,7 +214,7 @@ flowchart TD
 """)
 
 
-def test_names_that_mean_something_to_mermaid_are_drawn_all_the_same() -> None:
+def test_names_that_mermaid_reserves_are_drawn_too() -> None:
     machine = {
         "StartAt": "end",
         "States": {
@@ -223,13 +236,16 @@ def test_names_that_mean_something_to_mermaid_are_drawn_all_the_same() -> None:
 @pytest.mark.parametrize(
     ("machine", "says"),
     [
-        (with_state("Note", Next="Nowhere"), "Note leads to Nowhere, which is not there"),
+        (with_state("Note", Next="Nowhere"), "Note leads to Nowhere, which does not exist"),
         (with_state("Note", Type="Magic"), "Note: the type 'Magic' is unknown"),
         (with_state("Outcome", Choices=[{"Odd": 1, "Next": "Done"}]), "Outcome: the condition"),
+        (with_state("Note", Comment=""), "Note: its Comment has to be one line that says what the state does"),
+        (with_state("Note", Comment="One.\nTwo."), "Note: its Comment has to be one line"),
+        (with_state("Note", Comment=None), "Note: its Comment has to be one line"),
         ({"States": {}}, "not the States Language: KeyError('StartAt')"),
     ],
 )
-def test_a_machine_that_cannot_be_drawn_is_one_clear_line(
+def test_a_machine_that_cannot_be_read_is_one_clear_line(
     project: Path, capsys: pytest.CaptureFixture[str], machine: dict[str, Any], says: str
 ) -> None:
     (project / "statemachine/order.asl.json").write_text(json.dumps(machine))
@@ -239,68 +255,76 @@ def test_a_machine_that_cannot_be_drawn_is_one_clear_line(
     assert error.count("\n") == 1
 
 
-def test_the_diagram_goes_between_the_markers_and_nothing_else_changes(project: Path) -> None:
+def test_the_generated_parts_go_between_their_markers_and_nothing_else_changes(project: Path) -> None:
     assert main([], root=project) == 0
-    assert (project / "README.md").read_text() == (
-        f"# Shop\n\n<!-- diagram:order -->\n```mermaid\n{draw(ORDER)}```\n<!-- /diagram:order -->\n\nMore.\n"
+    assert page(project) == (
+        f"# Shop\n\n<!-- diagram:order -->\n```mermaid\n{draw(ORDER)}```\n<!-- /diagram:order -->\n\nMore.\n\n"
+        f"<!-- states:order -->\n\n{table(ORDER)}\n<!-- /states:order -->\n\nThe end.\n"
     )
 
 
-def test_drawing_again_changes_nothing_and_check_agrees(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_writing_again_changes_nothing_and_check_agrees(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([], root=project)
-    drawn = (project / "README.md").read_text()
+    written = page(project)
     capsys.readouterr()
     assert main([], root=project) == 0
     assert main(["--check"], root=project) == 0
-    assert (project / "README.md").read_text() == drawn
-    assert capsys.readouterr().out == "README.md is up to date\n" * 2
+    assert page(project) == written
+    assert capsys.readouterr().out == "docs/machines.md is up to date\n" * 2
 
 
-def test_check_finds_a_readme_that_is_behind_and_leaves_it_so(
-    project: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("change", [{"Type": "Succeed"}, {"Comment": "Writes another note."}])
+def test_check_finds_a_stale_part_and_leaves_it_as_it_is(
+    project: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str]
 ) -> None:
     main([], root=project)
-    drawn = (project / "README.md").read_text()
-    (project / "statemachine/order.asl.json").write_text(json.dumps(with_state("Note", Type="Succeed")))
+    written = page(project)
+    (project / "statemachine/order.asl.json").write_text(json.dumps(with_state("Note", **change)))
     capsys.readouterr()
     assert main(["--check"], root=project) == 1
-    assert capsys.readouterr().err == "diagrams: README.md is stale: `make diagrams` draws it anew\n"
-    assert (project / "README.md").read_text() == drawn
+    assert capsys.readouterr().err == (
+        "diagrams: docs/machines.md is stale: `make docs` writes its generated parts again\n"
+    )
+    assert page(project) == written
     assert main([], root=project) == 0
     assert main(["--check"], root=project) == 0
 
 
+@pytest.mark.parametrize("kind", ["diagram", "states"])
 @pytest.mark.parametrize(
-    "readme",
+    "place",
     [
-        "# Shop\n",
-        "<!-- diagram:order -->\n",
-        "<!-- /diagram:order -->\n<!-- diagram:order -->\n",
-        "<!-- diagram:order -->\n<!-- diagram:order -->\n<!-- /diagram:order -->\n",
+        "",
+        "<!-- {kind}:order -->\n",
+        "<!-- /{kind}:order -->\n<!-- {kind}:order -->\n",
+        "<!-- {kind}:order -->\n<!-- {kind}:order -->\n<!-- /{kind}:order -->\n",
     ],
+    ids=["none", "no end", "the end first", "two beginnings"],
 )
-def test_a_missing_or_doubled_marker_is_an_error_and_the_readme_stays(
-    project: Path, capsys: pytest.CaptureFixture[str], readme: str
+def test_a_missing_or_doubled_marker_is_an_error_and_the_page_stays(
+    project: Path, capsys: pytest.CaptureFixture[str], kind: str, place: str
 ) -> None:
-    (project / "README.md").write_text(readme)
+    whole = f"<!-- {kind}:order -->\n<!-- /{kind}:order -->\n"
+    broken = PAGE.replace(whole, place.format(kind=kind))
+    (project / "docs/machines.md").write_text(broken)
     for arguments in ([], ["--check"]):
         assert main(arguments, root=project) == 1
         assert capsys.readouterr().err == (
-            "diagrams: README.md does not have <!-- diagram:order --> and <!-- /diagram:order --> "
+            f"diagrams: docs/machines.md needs the lines <!-- {kind}:order --> and <!-- /{kind}:order --> "
             "once each, in this order\n"
         )
-    assert (project / "README.md").read_text() == readme
+    assert page(project) == broken
 
 
-def test_a_place_for_a_machine_that_is_gone_is_an_error() -> None:
-    with pytest.raises(DiagramError, match="there is no statemachine/order"):
-        embed("<!-- diagram:order -->\n<!-- /diagram:order -->\n", {})
+def test_a_place_for_a_machine_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(DocumentError, match=r"statemachine/order\.asl\.json does not exist"):
+        embed(PAGE, {})
 
 
-def test_a_missing_readme_is_one_clear_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (project / "README.md").unlink()
+def test_a_missing_page_is_one_clear_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "docs/machines.md").unlink()
     assert main([], root=project) == 1
-    assert "No such file or directory" in capsys.readouterr().err
+    assert capsys.readouterr().err == "diagrams: docs/machines.md: No such file or directory\n"
 
 
 def test_every_state_of_the_shipped_machines_is_in_its_diagram() -> None:
