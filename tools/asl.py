@@ -92,7 +92,8 @@ def _condition(state: str, rule: dict[str, Any]) -> str:
     if "Not" in rule:
         inner = _condition(state, rule["Not"])
         return f"not ({inner})" if " " in inner else f"not {inner}"
-    variable = rule.get("Variable", "").rsplit(".", 1)[-1]
+    path = rule.get("Variable", "")
+    variable = _last(path)
     for operator, value in rule.items():
         if operator in {"IsPresent", "IsNull", "IsString", "IsNumeric", "IsBoolean", "IsTimestamp"}:
             return f"{variable} is {'' if value else 'not '}{operator.removeprefix('Is').lower()}"
@@ -101,8 +102,17 @@ def _condition(state: str, rule: dict[str, Any]) -> str:
             continue
         if operator == "BooleanEquals":
             return variable if value else f"not {variable}"
-        return f"{variable} {_COMPARISONS[match[1]]} {value.rsplit('.', 1)[-1] if match[2] else value}"
+        if not match[2]:
+            return f"{variable} {_COMPARISONS[match[1]]} {value}"
+        # Two values of the same name are told apart by what holds them.
+        parts = 2 if _last(value) == variable else 1
+        return f"{_last(path, parts)} {_COMPARISONS[match[1]]} {_last(value, parts)}"
     raise MachineError(f"{state}: the condition {json.dumps(rule)} cannot be put into words")
+
+
+def _last(path: str, parts: int = 1) -> str:
+    """The last parts of a reference path: `registration` of `$.look.registration`."""
+    return ".".join(path.split(".")[-parts:])
 
 
 def _alternatives(parts: list[str], word: str) -> list[str]:

@@ -155,6 +155,7 @@ def test_rules_of_one_choice_that_lead_to_the_same_place_are_one_edge() -> None:
         ({"Variable": "$.a.paid", "BooleanEqualsPath": "$.b.due"}, "paid is due"),
         ({"Variable": "$.state", "StringEquals": "new"}, "state is new"),
         ({"Variable": "$.state", "StringEqualsPath": "$.b.other"}, "state is other"),
+        ({"Variable": "$.a.state", "StringEqualsPath": "$.b.state"}, "a.state is b.state"),
         ({"Variable": "$.state", "StringMatches": "n*"}, "state matches n*"),
         ({"Variable": "$.count", "NumericLessThan": 3}, "count #lt; 3"),
         ({"Variable": "$.count", "NumericGreaterThanEquals": 3}, "count #gt;= 3"),
