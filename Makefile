@@ -1,5 +1,6 @@
-# The one door. Every target sets up what it needs by itself: .venv (Python packages), node_modules (npm packages) and
-# .tools (SAM CLI, checkov, uv), each made once and again only when its lock file changes.
+# The entry point to everything. A target sets up what it needs: .venv (Python packages) and node_modules (npm packages)
+# for nearly all of them, .tools (SAM CLI, checkov, pre-commit, uv) only for check, sam-local, hooks and lock. Each is made
+# once, and again only when its lock file has changed.
 
 PYTHON ?= python3
 VENV := .venv/.ready
@@ -11,14 +12,19 @@ ARCHITECTURE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
 
 export SAM_CLI_TELEMETRY = 0
 
-# The lock files are complete, so pip resolves nothing (--no-deps) and checks every hash.
-PIP_INSTALL = pip install --quiet --disable-pip-version-check --no-deps --require-hashes
+# A line of shell that puts pyenv's Python 3.13 on PATH where no other one runs. It tries python3.13, because a shim of
+# pyenv is on PATH also when its version is not switched on.
+PYENV_PYTHON313 = $(lastword $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.13.*/bin)))
+WITH_PYTHON313 = python3.13 --version >/dev/null 2>&1 || PATH="$(PYENV_PYTHON313:%=%:)$$PATH";
 
 .DEFAULT_GOAL := help
 .PHONY: help run test explore fuzz openapi check agent token docs schema sam-local bridge lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "Each target sets up what it needs at its first run, a minute each: .venv and node_modules for run and the tests;"
+	@echo ".tools (SAM CLI, checkov, pre-commit, uv) only for check, sam-local, hooks and lock."
 
 run: $(VENV) $(NODE) ## start the laptop stack and show the main job on it (ONCE=1: end after it; PERSIST=dir: keep Temporal's data)
 	@.venv/bin/python -m local.stack
@@ -57,35 +63,41 @@ docs: $(VENV) ## write the generated parts of docs/machines.md again
 schema: $(VENV) ## merge schema/schedules.zed into the running stack's SpiceDB and show the difference
 	@SPICEDB_TOKEN=local .venv/bin/python -m tools.schema --insecure --endpoint 127.0.0.1:$(or $(SPICEDB_PORT),50051) --apply
 
-sam-local: $(VENV) $(NODE) $(TOOLS) ## build with SAM and compare `sam local invoke` with the in-process functions (needs Docker and Python 3.13)
-	@python3.13 --version >/dev/null 2>&1 || { echo "sam-local: python3.13 is needed on PATH to build the layers" >&2; exit 1; }
-	@docker info >/dev/null 2>&1 || { echo "sam-local: no Docker engine answers" >&2; exit 1; }
-	.tools/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE)
+sam-local: $(VENV) $(NODE) $(TOOLS) lambda-image ## build with SAM and compare `sam local invoke` with the in-process functions (needs Docker and Python 3.13)
+	@$(WITH_PYTHON313) python3.13 --version >/dev/null 2>&1 || { echo "sam-local: Python 3.13 is needed to build the layers: put python3.13 on PATH" >&2; exit 1; }
+	@$(WITH_PYTHON313) .tools/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE)
 	@.venv/bin/python -m pytest tests/sam_local --log-cli-level=INFO --log-cli-format="%(message)s" $(ARGS)
+
+.PHONY: lambda-image
+lambda-image: $(VENV) ## pull Lambda's image for `sam local`, or build a stand-in for it (ENGINE=dir: start a Docker engine, its files there)
+	@$(WITH_PYTHON313) .venv/bin/python -m local.docker.image $(if $(ENGINE),--start-engine "$(ENGINE)")
 
 bridge: $(VENV) ## let the containers of `sam local` reach the running stack, until Ctrl-C (Docker on Linux)
 	@.venv/bin/python -m local.docker.bridge
 
+.PHONY: hooks
+hooks: $(TOOLS) ## install the git hooks of .pre-commit-config.yaml
+	@.tools/bin/pre-commit install
+
 lock: $(TOOLS) ## resolve the dependencies of pyproject.toml and package.json anew
 	@sh requirements/lock
-	npm install --package-lock-only --omit-lockfile-registry-resolved=true
 
 clean: ## remove everything that was built or installed
 	rm -rf .venv .tools node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# The stamp is written last, and removed with the old environment, so a set-up that fails is tried again.
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with PYTHON=")'
+
 $(VENV): requirements/dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with PYTHON=")'
-	@echo "setting up .venv (about a minute, once)"
-	@$(PYTHON) -m venv --clear .venv
-	@.venv/bin/$(PIP_INSTALL) --requirement requirements/dev.txt
+	@$(CHECK_PYTHON)
+	@$(PYTHON) -m tools.environment .venv requirements/dev.txt
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(TOOLS): requirements/tools.txt
-	@echo "setting up .tools: SAM CLI and checkov (about a minute, once)"
-	@$(PYTHON) -m venv --clear .tools
-	@.tools/bin/$(PIP_INSTALL) --requirement requirements/tools.txt
+	@$(CHECK_PYTHON)
+	@$(PYTHON) -m tools.environment .tools requirements/tools.txt
 	@touch $@
 
 $(NODE): package-lock.json
