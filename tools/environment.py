@@ -13,12 +13,12 @@ from pathlib import Path
 
 _TERMINAL_SECONDS = 1.0
 _LOG_SECONDS = 10.0  # a log gets fewer lines
-_SHOWN_LINES = 15
+_SHOWN_LINES = 10
 
 
 def make(folder: Path, lock_file: Path) -> int:
     """Make the environment anew. Returns pip's exit code."""
-    print(f"setting up {folder} (about a minute, once)", flush=True)
+    print(f"setting up {folder} (a minute or two, once)", flush=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     log_path = folder / "pip.log"
     # The lock file is complete, so pip resolves nothing and checks every hash.
@@ -68,7 +68,7 @@ def progress(folder: Path, log: str, locked: int) -> str:
         before = 2 if sys.version_info < (3, 12) else 1  # venv itself installs pip, and setuptools until Python 3.12
         installed = len(list(folder.glob("lib/python*/site-packages/*.dist-info"))) - before
         return f"{max(installed, 0)} of {packages} packages installed"
-    return f"{len(re.findall(r'^Collecting ', log, re.MULTILINE))} of {packages} packages fetched"
+    return f"{len(re.findall(r'^(?:Collecting|Processing) ', log, re.MULTILINE))} of {packages} packages fetched"
 
 
 def main() -> int:

@@ -1,1 +1,1 @@
-"""Containers for `sam local`: a way from them to the laptop stack, and a stand-in for Lambda's image."""
+"""Containers for `sam local`: Lambda's image or a stand-in, a Docker engine, and a bridge to the laptop stack."""

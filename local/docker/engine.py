@@ -56,7 +56,7 @@ def _install() -> None:
     if not shutil.which("apt-get"):
         raise StartError("no Docker engine answers, and there is no apt-get to install one with; install Docker")
     packages = " ".join(_PACKAGES)
-    print(f"no Docker engine is installed: installing {packages} with apt-get", flush=True)
+    print(f"image: no Docker engine is installed: installing {packages} with apt-get", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for arguments in (["update"], ["install", "--yes", "--no-install-recommends", *_PACKAGES]):
         ended = subprocess.run(
@@ -75,8 +75,8 @@ def _install() -> None:
 def _start(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     log_path = folder / LOG_FILE
-    print(f"no Docker engine answers: starting dockerd (log: {log_path})", flush=True)
-    # In a session of its own, it hears no Ctrl-C and is there for the next command too.
+    print(f"image: no Docker engine answers: starting dockerd (log: {log_path})", flush=True)
+    # It has a session of its own, so Ctrl-C does not reach it, and the next command finds it too.
     with log_path.open("wb") as log:
         process = subprocess.Popen(
             ["dockerd", "--pidfile", str((folder / PID_FILE).resolve())],
@@ -93,7 +93,7 @@ def _start(folder: Path) -> None:
             _end(process)
             raise StartError(f"dockerd was not ready within {_START_SECONDS:g} s ({log_path})")
         time.sleep(_POLL_SECONDS)
-    print(f"dockerd runs with process id {process.pid}", flush=True)
+    print(f"image: dockerd runs with process id {process.pid}", flush=True)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -1,10 +1,10 @@
-"""Passes connections on from one socket to another.
+"""Passes the connections of one socket on to another.
 
     python relay.py <listen> <target> [<listen> <target>]…
 
-Each is either `host:port` or, with a slash in it, the path of a Unix socket. Prints where it listens, a line each, and
-ends when its standard input does. local.docker.bridge runs it on both sides of a container's wall, on the inside with
-the image's own Python: nothing but the standard library can be used here.
+Each address is `host:port` or, if it contains a slash, the path of a Unix socket. The program prints each address on
+which it listens on a line of its own, and ends when its standard input does. local.docker.bridge runs it on this
+machine and in a container. In the container it runs on the image's Python, so it uses only the standard library.
 """
 
 import asyncio
@@ -16,9 +16,9 @@ _CHUNK = 65_536
 
 
 async def listen(address: str, target: str) -> str:
-    """Pass every connection to `address` on to `target`, for as long as the event loop runs.
+    """Pass every connection to `address` on to `target`, as long as the event loop runs.
 
-    Answers where it listens: an address whose host was a name now has the number instead. Raises OSError.
+    Returns the address on which it listens, with an IP address in place of a host name. Raises OSError.
     """
 
     async def accepted(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -34,8 +34,8 @@ async def listen(address: str, target: str) -> str:
         return address
     host, _, port = address.rpartition(":")
     server = await asyncio.start_server(accepted, host, int(port), family=socket.AF_INET)
-    number, bound_port = server.sockets[0].getsockname()
-    return f"{number}:{bound_port}"
+    ip_address, bound_port = server.sockets[0].getsockname()
+    return f"{ip_address}:{bound_port}"
 
 
 async def _connect(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -46,7 +46,7 @@ async def _connect(target: str) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until either end closes, which closes the other one."""
+    """Copy until either end closes, then close the other one."""
     try:
         with contextlib.suppress(ConnectionError):
             while chunk := await reader.read(_CHUNK):

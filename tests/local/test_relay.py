@@ -30,7 +30,7 @@ def first_line(process: "subprocess.Popen[str]") -> str:
 
 @pytest.fixture
 def path() -> Iterator[str]:
-    """Of a Unix socket; pytest's own temporary paths are too long for one."""
+    """The path of a Unix socket; pytest's own temporary paths are too long for one."""
     with tempfile.TemporaryDirectory(prefix="relay-") as folder:
         yield str(Path(folder) / "engine")
 
@@ -42,7 +42,7 @@ def target() -> int:
 
 @pytest.fixture
 def entrance(path: str, target: int) -> Iterator[tuple[str, int]]:
-    """Where a chain of two relays listens that leads to `target`."""
+    """The address of a chain of two relays that leads to `target`."""
     with start(path, f"{HOST}:{target}") as outside, start("localhost:0", path) as inside:
         assert first_line(outside) == path
         host, _, port = first_line(inside).rpartition(":")
@@ -76,10 +76,10 @@ def test_bytes_pass_in_both_directions_until_one_side_closes(entrance: tuple[str
     assert received == sent[::-1]
 
 
-def test_a_connection_is_closed_when_nobody_answers_at_the_target(entrance: tuple[str, int]) -> None:
+def test_a_connection_is_closed_when_nothing_listens_at_the_target(entrance: tuple[str, int]) -> None:
     with socket.create_connection(entrance, timeout=SECONDS) as caller:
         assert caller.recv(1) == b""
 
 
-def test_it_says_the_number_of_the_host_on_which_it_listens(entrance: tuple[str, int]) -> None:
+def test_it_prints_the_ip_address_on_which_it_listens(entrance: tuple[str, int]) -> None:
     assert entrance[0] == HOST

@@ -1,7 +1,7 @@
-"""Every function, built by SAM and run in Lambda's container, answers what the same function answers in process.
+"""Every function, built by SAM and run in Lambda's container, returns what the same function returns in process.
 
-It needs Docker and the result of `sam build`. `make sam-local` sees to the latter; other runs of pytest leave this
-folder out.
+The tests need Docker, Lambda's image or its stand-in, and the output of `sam build`: `make sam-local` provides the last
+two. Other runs of pytest leave this folder out.
 """
 
 import asyncio
@@ -18,7 +18,8 @@ import boto3
 import pytest
 
 from local.aws.template import Function, Template
-from local.docker.bridge import ARCHITECTURE, HOST_NAME, bridge
+from local.docker.bridge import HOST_NAME, bridge
+from local.docker.image import ARCHITECTURE
 from local.stack import clients
 from local.stack.clients import own_agent
 from local.stack.endpoints import REGION, Endpoints
@@ -31,10 +32,10 @@ ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
 SAM = ROOT / ".tools" / "bin" / "sam"
 LIST_SECONDS = 30
-INVOKE_SECONDS = 300  # the first one builds an image, and may have to fetch another before
+INVOKE_SECONDS = 300  # the first one of each function builds an image
 
-# A schedule's whole life, with a list in it, then a create that is given up: the verb, after which the function's
-# folder and its event are called, and what the answer has to say, among other things.
+# A schedule's whole life, with a list in it, then a create that is compensated. Each step is a verb, which names the
+# function's folder and its event, and a part of the expected result.
 LIFE: list[tuple[str, dict[str, Any]]] = [
     ("register", {"outcome": "registered"}),
     ("temporal_create", {"repeated": False}),
@@ -51,10 +52,10 @@ Invoke = Callable[[Function, Path], Any]
 
 
 @pytest.fixture(scope="module")
-def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, Any]]:
-    """What each step of LIFE, a register of a bad event, and a request for the API's specification answered.
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, Any]]:
+    """The results of each step of LIFE, of a register of a bad event, and of a request for the API's specification.
 
-    Each in process, and in a container.
+    Each is a pair: the result in process, and the result in a container.
     """
     folder = tmp_path_factory.mktemp("events")
     bad, specification = folder / "bad.json", folder / "specification.json"
@@ -72,8 +73,8 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, Any]]:
     functions = {f.code.name: f for f in Template(ROOT / "template.yaml", parameters(endpoints)).functions}
     logs = tmp_path_factory.mktemp("logs")
 
-    # Engines of its own for each round: Temporal remembers the request id of a deleted schedule, and would take the
-    # second create for a repeat of the first.
+    # Each round has its own engines: Temporal remembers the request id of a deleted schedule, and would take the second
+    # create for a repetition of the first.
     logger.info("starting SpiceDB, Temporal and the functions in process …")
     with running(endpoints, logs, persist=None):
         own_agent(clients.spicedb(endpoints), "weather-agent", "alice")
@@ -103,8 +104,8 @@ def _in_process(endpoints: Endpoints) -> Invoke:
 
 
 def _in_container(address: str) -> Invoke:
-    # The developer's own configuration, and what it cannot know: parameters on the command line replace those of the
-    # file, so all of them are named.
+    # The developer's own configuration, and what it cannot contain. Parameters on the command line replace those of the
+    # file, so all of them are named here.
     configuration = tomllib.loads((ROOT / "samconfig.toml").read_text())
     overrides = configuration["default"]["local_invoke"]["parameters"]["parameter_overrides"]
     options = ["--add-host", f"{HOST_NAME}:{address}"]
@@ -123,17 +124,17 @@ def _in_container(address: str) -> Invoke:
         logger.info(
             "%4.1f s  sam local invoke %s --event %s", time.monotonic() - began, function.logical_id, event.name
         )
-        # The answer alone goes to stdout; the function's log and SAM's own words go to stderr.
+        # Only the result goes to stdout; the function's log and SAM's own messages go to stderr.
         try:
             return json.loads(sam.stdout)
         except ValueError:
-            return pytest.fail(f"sam ended with code {sam.returncode}, no answer: {sam.stdout!r}\n{sam.stderr}")
+            return pytest.fail(f"sam ended with code {sam.returncode} and no result: {sam.stdout!r}\n{sam.stderr}")
 
     return invoke
 
 
 def _once_listed(endpoints: Endpoints, invoke: Invoke) -> Invoke:
-    """Wait, before a list, until Temporal lists the schedule, which it does a moment after it has it."""
+    """Before a list, wait until Temporal lists the schedule: its lists are eventually consistent."""
 
     async def listed() -> bool:
         client = await clients.temporal(endpoints)
@@ -149,16 +150,16 @@ def _once_listed(endpoints: Endpoints, invoke: Invoke) -> Invoke:
     return wait
 
 
-def _steady(answer: Any) -> Any:
-    """An answer in which the times of this very run are masked, and the body of an HTTP answer decoded."""
-    if isinstance(answer, dict):
-        if "body" in answer:
-            answer = {**answer, "body": json.loads(answer["body"])}
-        return {key: "…" if key in VOLATILE else _steady(value) for key, value in answer.items()}
-    return [_steady(item) for item in answer] if isinstance(answer, list) else answer
+def _steady(result: Any) -> Any:
+    """The result with the times of this run masked, and with the body of an HTTP response decoded."""
+    if isinstance(result, dict):
+        if "body" in result:
+            result = {**result, "body": json.loads(result["body"])}
+        return {key: "…" if key in VOLATILE else _steady(value) for key, value in result.items()}
+    return [_steady(item) for item in result] if isinstance(result, list) else result
 
 
-def test_every_function_is_invoked_with_an_event_of_its_own() -> None:
+def test_every_function_is_invoked_with_its_own_event() -> None:
     functions = Template(ROOT / "template.yaml", parameters(Endpoints())).functions
 
     verbs = {verb for verb, _ in LIFE}
@@ -167,30 +168,32 @@ def test_every_function_is_invoked_with_an_event_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("step", range(len(LIFE)), ids=[f"{n}-{verb}" for n, (verb, _) in enumerate(LIFE, start=1)])
-def test_a_function_in_its_container_answers_as_it_does_in_process(step: int, answers: list[tuple[Any, Any]]) -> None:
+def test_a_function_returns_in_its_container_what_it_returns_in_process(
+    step: int, results: list[tuple[Any, Any]]
+) -> None:
     _, expected = LIFE[step]
-    in_process, in_container = answers[step]
+    in_process, in_container = results[step]
 
     assert _steady(in_container) == _steady(in_process)
     assert {key: in_container.get(key) for key in expected} == expected
 
 
-def test_a_bad_event_fails_in_the_container_as_it_does_in_process(answers: list[tuple[Any, Any]]) -> None:
-    in_process, in_container = answers[len(LIFE)]
+def test_a_bad_event_fails_in_the_container_as_in_process(results: list[tuple[Any, Any]]) -> None:
+    in_process, in_container = results[len(LIFE)]
 
     assert in_container["errorType"] == in_process["errorType"] == "InvalidRequest"
     assert in_container["errorMessage"] == in_process["errorMessage"]
 
 
-def test_the_api_lists_the_schedule_from_its_container(answers: list[tuple[Any, Any]]) -> None:
-    _, in_container = answers[[verb for verb, _ in LIFE].index("api")]
+def test_the_api_lists_the_schedule_from_its_container(results: list[tuple[Any, Any]]) -> None:
+    _, in_container = results[[verb for verb, _ in LIFE].index("api")]
 
     body = json.loads(in_container["body"])
     assert [schedule["name"] for schedule in body["schedules"]] == ["daily-report"]
 
 
-def test_the_api_describes_itself_in_the_container_as_it_does_in_process(answers: list[tuple[Any, Any]]) -> None:
-    in_process, in_container = answers[len(LIFE) + 1]
+def test_the_api_returns_its_specification_in_the_container_as_in_process(results: list[tuple[Any, Any]]) -> None:
+    in_process, in_container = results[len(LIFE) + 1]
 
     assert in_container["statusCode"] == 200
     assert json.loads(in_container["body"])["info"]["title"] == "Agent schedules"
