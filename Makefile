@@ -102,5 +102,5 @@ $(TOOLS): requirements/tools.txt
 
 $(NODE): package-lock.json
 	@echo "setting up node_modules"
-	@npm ci --silent
+	@npm ci --loglevel=error
 	@touch $@
