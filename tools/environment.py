@@ -22,26 +22,21 @@ def make(folder: Path, lock_file: Path) -> int:
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     log_path = folder / "pip.log"
     # The lock file is complete, so pip resolves nothing and checks every hash.
-    command: list[str | Path] = [
-        folder / "bin" / "python",
-        "-m",
-        "pip",
-        "install",
-        "--disable-pip-version-check",
-        "--no-deps",
-    ]
-    command += ["--require-hashes", "--progress-bar", "off", "--requirement", lock_file]
+    command: list[str | Path] = [folder / "bin" / "python", "-m", "pip", "install", "--no-deps", "--require-hashes"]
+    command += ["--disable-pip-version-check", "--progress-bar", "off", "--requirement", lock_file]
     with log_path.open("wb") as log:
         pip = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-        _show(pip, folder, log_path, len(re.findall(r"^\S+==", lock_file.read_text(), re.MULTILINE)))
+        _show(pip, folder, lock_file, log_path)
     if pip.returncode != 0:
         print("\n".join(log_path.read_text(errors="replace").splitlines()[-_SHOWN_LINES:]), file=sys.stderr)
         print(f"pip could not install {lock_file} into {folder}; all it printed is in {log_path}", file=sys.stderr)
     return pip.returncode
 
 
-def _show(pip: "subprocess.Popen[bytes]", folder: Path, log_path: Path, locked: int) -> None:
+def _show(pip: "subprocess.Popen[bytes]", folder: Path, lock_file: Path, log_path: Path) -> None:
     """Print how far pip is until it ends: on a terminal on one line, elsewhere a line now and then."""
+    locked = len(re.findall(r"^\S+==", lock_file.read_text(), re.MULTILINE))
+    brought = _packages(folder)  # venv itself installs pip, for example
     terminal = sys.stdout.isatty()
     began = time.monotonic()
     ended = False
@@ -51,24 +46,29 @@ def _show(pip: "subprocess.Popen[bytes]", folder: Path, log_path: Path, locked: 
             ended = True
         except subprocess.TimeoutExpired:
             pass
-        line = f"  {progress(folder, log_path.read_text(errors='replace'), locked)}, {time.monotonic() - began:.0f} s"
+        installed = len(_packages(folder) - brought)
+        done = progress(log_path.read_text(errors="replace"), locked, installed)
+        line = f"  {done}, {time.monotonic() - began:.0f} s"
         if terminal:
             print(f"\r{line:<60}", end="\n" if ended else "", flush=True)
         else:
             print(line, flush=True)
 
 
-def progress(folder: Path, log: str, locked: int) -> str:
+def progress(log: str, locked: int, installed: int) -> str:
     """How far pip is, by its log: first it fetches every package, then it installs them.
 
     `locked` is the number of packages in the lock file. Some of them are for other systems, and pip ignores those.
+    `installed` is the number of packages that pip has installed.
     """
     packages = locked - len(re.findall(r"^Ignoring ", log, re.MULTILINE))
     if "\nInstalling collected packages" in log:
-        before = 2 if sys.version_info < (3, 12) else 1  # venv itself installs pip, and setuptools until Python 3.12
-        installed = len(list(folder.glob("lib/python*/site-packages/*.dist-info"))) - before
-        return f"{max(installed, 0)} of {packages} packages installed"
+        return f"{installed} of {packages} packages installed"
     return f"{len(re.findall(r'^(?:Collecting|Processing) ', log, re.MULTILINE))} of {packages} packages fetched"
+
+
+def _packages(folder: Path) -> set[Path]:
+    return set(folder.glob("lib/python*/site-packages/*.dist-info"))
 
 
 def main() -> int:
