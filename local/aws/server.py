@@ -1,92 +1,77 @@
-"""The AWS side of the laptop stack: Step Functions and Lambda on one local endpoint.
+"""Step Functions and Lambda of the laptop stack, on one local endpoint.
 
     python -m local.aws.server --parameter SpiceDBEndpoint=127.0.0.1:50051 …
 
-deploys what template.yaml says and answers boto3 clients made with `endpoint_url="http://127.0.0.1:8083"`: all of
-moto's Step Functions and StartSyncExecution (see local.aws.step_functions), and Lambda's Invoke (see
-local.aws.lambda_runtime).
-Nothing is stored; nothing is signed or authorized.
+deploys the functions and state machines of template.yaml, and serves boto3 clients made with
+`endpoint_url="http://127.0.0.1:8083"`: every action of moto's Step Functions, StartSyncExecution (see
+local.aws.step_functions) and Lambda's Invoke (see local.aws.lambda_runtime).
+Nothing is stored on disk. Signatures and permissions are not checked.
 
-boto3 puts `sync-` before the host for start_sync_execution, also where the host is an address, and the result resolves
-nowhere. Callers turn that off, with `Config(inject_host_prefix=False)` or AWS_DISABLE_HOST_PREFIX_INJECTION=true.
+For start_sync_execution, boto3 puts `sync-` before the host, even when the host is an address. That name cannot be
+resolved. Callers turn it off with `Config(inject_host_prefix=False)` or AWS_DISABLE_HOST_PREFIX_INJECTION=true.
 """
 
-import argparse
 import json
 import os
 import re
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
 from moto.core.request import Request
-from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Response
 
+from local.aws import http_server
 from local.aws.lambda_runtime import FunctionNotFound, InvalidEvent, LambdaRuntime
 from local.aws.step_functions import Backoff, StepFunctions, StepFunctionsApi
-from local.aws.template import Template, parameter_argument
-from local.stack.endpoints import REGION
-from local.stack.process import HOST, StartError, die_with_parent, require_free_port
+from local.aws.template import Template
+from local.stack.endpoints import REGION, Endpoints
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-DEFAULT_PORT = 8083
-PORT_VARIABLE = "AWS_LOCAL_PORT"
-
-_POLL_SECONDS = 0.05  # how soon the server notices that it is to end
-_TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
+_PORT_VARIABLE = "AWS_LOCAL_PORT"
 _INVOKE_PATH = re.compile(r"/2015-03-31/functions/(.+)/invocations/?")
 
 
-@contextmanager
 def serve(
     template: Template,
     *,
     port: int = 0,
     time_scale: float = 1.0,
     on_backoff: Callable[[Backoff], None] | None = None,
-) -> Iterator[str]:
+) -> AbstractContextManager[str]:
     """Run the functions and state machines of a template on 127.0.0.1 while the context lasts.
 
-    Yields the URL that boto3 clients are given as `endpoint_url`.
+    The context gives the URL that boto3 clients need as `endpoint_url`.
 
-    The functions' environment, and one in which boto3 clients reach this server and no other, is set in os.environ for
-    as long; it is set before the handlers are imported. Several servers in one process share it: the last one wins.
-    What is running at the end is stopped; a handler that is running cannot be, and its (daemon) thread is left.
+    While it lasts, os.environ holds the functions' variables, and those that make boto3 clients use this server. They
+    are set before the handlers are imported. Servers in one process share os.environ: the last one wins. At the end,
+    running executions are stopped. A running handler cannot be stopped; its thread is a daemon and goes on.
 
     Args:
-        port: 0 for any free one.
+        port: 0 for any free port.
         time_scale: multiplies the timeouts of functions, tasks and machines: at 0.1 a task of 10 s gets one second.
         on_backoff: called in place of every wait before a retry, in the execution's own thread.
 
     Raises:
         StartError: the template, a handler or a definition is wrong.
     """
-    app = _App()
-    httpd = make_server(HOST, port, app, threaded=True, request_handler=_QuietHandler)
-    endpoint_url = f"http://{HOST}:{httpd.server_port}"
-    try:
-        with _environment({**template.shared_environment(), **_aws_environment(endpoint_url)}):
-            app.functions = LambdaRuntime(template.functions, time_scale, _behind_http(template))
-            app.step_functions = StepFunctions(app.functions, time_scale, on_backoff)
+
+    @contextmanager
+    def deployed(url: str) -> Iterator[_Aws]:
+        with _environment({**template.shared_environment(), **_aws_environment(url)}):
+            functions = LambdaRuntime(template.functions, time_scale, _behind_http(template))
+            step_functions = StepFunctions(functions, time_scale, on_backoff)
             for machine in template.state_machines:
-                app.step_functions.deploy(machine)
-            thread = threading.Thread(target=httpd.serve_forever, args=(_POLL_SECONDS,), name="aws", daemon=True)
-            thread.start()
+                step_functions.deploy(machine)
             try:
-                yield endpoint_url
+                yield _Aws(functions, step_functions)
             finally:
-                httpd.shutdown()
-                thread.join()
-                app.step_functions.stop_all()
-    finally:
-        httpd.server_close()
+                step_functions.stop_all()
+
+    return http_server.serve(deployed, port=port)
 
 
 def _behind_http(template: Template) -> set[str]:
@@ -94,11 +79,11 @@ def _behind_http(template: Template) -> set[str]:
     return {route.function.name for api in template.http_apis for route in api.routes}
 
 
-class _App:
-    """The two APIs, as a WSGI application."""
+class _Aws:
+    """The APIs of Step Functions and Lambda, as one WSGI application."""
 
-    functions: LambdaRuntime
-    step_functions: StepFunctions
+    def __init__(self, functions: LambdaRuntime, step_functions: StepFunctions) -> None:
+        self._functions, self._machines = functions, step_functions
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         request = _Request(environ)
@@ -112,7 +97,7 @@ class _App:
 
     def _step_functions(self, request: "_Request") -> Response:
         try:
-            status, headers, body = StepFunctionsApi(self.step_functions)._dispatch(request)
+            status, headers, body = StepFunctionsApi(self._machines)._dispatch(request)
         except NotImplementedError as error:
             return _error(501, "NotImplemented", str(error))
         return Response(body, status, headers)
@@ -120,9 +105,9 @@ class _App:
     def _invoke(self, name: str, request: "_Request") -> Response:
         try:
             if request.headers.get("X-Amz-Invocation-Type") == "Event":
-                self.functions.invoke_event(name, request.get_data())
+                self._functions.invoke_event(name, request.get_data())
                 return Response(status=202)
-            invocation = self.functions.invoke(name, request.get_data())
+            invocation = self._functions.invoke(name, request.get_data())
         except FunctionNotFound as error:
             return _error(404, "ResourceNotFoundException", str(error))
         except InvalidEvent as error:
@@ -137,18 +122,16 @@ class _Request(Request):
     from_wsgi_server = True
 
 
-class _QuietHandler(WSGIRequestHandler):
-    def log_request(self, *_: object) -> None:
-        """Write no line for a request: the functions' own are the log."""
-
-
 def _error(status: int, code: str, message: str) -> Response:
     body = json.dumps({"__type": code, "message": message})
     return Response(body, status, {"X-Amzn-ErrorType": code}, mimetype="application/json")
 
 
 def _aws_environment(endpoint_url: str) -> dict[str, str | None]:
-    """Where a boto3 client of a function finds this server, whatever the developer's own settings are. None: unset."""
+    """The variables that make a boto3 client of a function use this server, whatever the developer's own settings are.
+
+    None removes a variable.
+    """
     return {
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
@@ -180,38 +163,17 @@ def _set_environment(variables: Mapping[str, str | None]) -> None:
 
 
 def main() -> int:
-    """The command line; 1 when it cannot start, with one line that says why."""
-    parser = argparse.ArgumentParser(
-        prog="python -m local.aws.server", description="Step Functions and Lambda on a laptop."
-    )
-    parser.add_argument(
-        "--port", type=int, default=os.environ.get(PORT_VARIABLE) or DEFAULT_PORT, help="default: %(default)s"
-    )
-    parser.add_argument("--template", type=Path, default=_TEMPLATE, help="default: the project's template.yaml")
-    parser.add_argument(
-        "--parameter",
-        type=parameter_argument,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="of the template",
+    """Run the command line. Returns the exit code."""
+    description = "Step Functions and Lambda on a laptop."
+    parser = http_server.command_line(
+        "python -m local.aws.server", description, port=Endpoints.aws_port, variable=_PORT_VARIABLE
     )
     arguments = parser.parse_args()
 
-    die_with_parent()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    try:
-        require_free_port(arguments.port, "Step Functions and Lambda", PORT_VARIABLE)
-        template = Template(arguments.template, dict(arguments.parameter))
-        with serve(template, port=arguments.port) as endpoint_url:
-            print(f"Step Functions and Lambda ready on {endpoint_url}", flush=True)
-            stop.wait()
-    except StartError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    def start(template: Template) -> AbstractContextManager[str]:
+        return serve(template, port=arguments.port)
+
+    return http_server.run("Step Functions and Lambda", arguments, start, variable=_PORT_VARIABLE)
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ from joserfc import jwt
 from joserfc.jwk import KeySet, RSAKey
 
 from local.aws import gateway, server
-from local.aws.gateway import INTEGRATION_SECONDS, MAX_HEAD_BYTES, MAX_PAYLOAD_BYTES, match
+from local.aws.gateway import INTEGRATION_SECONDS, MAX_HEAD_BYTES, MAX_PAYLOAD_BYTES
 from local.aws.payload import MAX_BODY_BYTES
+from local.aws.routes import match
 from local.aws.template import Route, Template
 from local.stack.issuer import public_keys
 from local.stack.process import HOST, StartError
@@ -646,7 +647,7 @@ def fails(*_: Any) -> None:
     [
         (fails, "the function failed: Unhandled"),
         *(
-            (lambda *_, returned=returned: returned, "the function's answer is malformed")
+            (lambda *_, returned=returned: returned, "the function's response is malformed")
             for returned in [
                 {"statusCode": "fine"},
                 {"statusCode": None},
@@ -661,7 +662,7 @@ def fails(*_: Any) -> None:
                 {"statusCode": 200, "body": "no base64", "isBase64Encoded": True},
             ]
         ),
-        (lambda *_: "x" * MAX_PAYLOAD_BYTES, "the function's answer is too large"),
+        (lambda *_: "x" * MAX_PAYLOAD_BYTES, "the function's response is too large"),
     ],
 )
 def test_a_function_that_fails_is_an_internal_error_without_a_word_on_how(
@@ -695,7 +696,7 @@ def test_no_answer_in_time_is_unavailable(folder: Path, functions: str, behave: 
 
     assert (answer.status, answer.body) == (503, b'{"message":"Service Unavailable"}')
     assert 0.2 <= waited < 5
-    assert json.loads(log[0])["why"] == "no answer within 0.2 s"
+    assert json.loads(log[0])["why"] == "no response within 0.2 s"
     assert INTEGRATION_SECONDS == 30
 
 
@@ -706,7 +707,7 @@ def test_a_lambda_that_does_not_answer_is_an_internal_error(folder: Path) -> Non
         answer = Api(url, log).ask()
 
     assert (answer.status, answer.body) == (500, b'{"message":"Internal Server Error"}')
-    assert json.loads(log[0])["why"].startswith("the local Lambda does not answer: ")
+    assert json.loads(log[0])["why"].startswith("the local Lambda does not respond: ")
 
 
 # The log
