@@ -1,22 +1,21 @@
 # mypy: allow-untyped-calls
 # mypy: disable-error-code="arg-type, assignment, attr-defined, method-assign, override, union-attr"
-# - replacing parts of moto is what this file is for, and the annotations of moto's two backends contradict each other.
-"""Step Functions on a laptop: moto's interpreter runs the shipped ASL, with what it lacks or does otherwise than AWS.
+# - moto has no types, and the annotations of its two backends contradict each other.
+"""Step Functions on a laptop: moto's interpreter runs the shipped ASL, corrected where moto differs from AWS.
 
-What is added by extending moto's classes comes first: executions that know how they ended (_Execution), machines that
-can be run synchronously (StepFunctions), and the API in front of them (StepFunctionsApi). What had to be changed inside
-the interpreter itself stands at the end of the file, one function a change, each with its reason.
+This module extends moto's classes: executions that know how they ended (_Execution), machines that can run
+synchronously (StepFunctions), and the API in front of them (StepFunctionsApi). Changes inside the interpreter itself
+are in local.aws.moto_patches.
 
-Where this differs from AWS on purpose: an input may be larger than 262,144 bytes, which AWS refuses at the door, so
-that a test can see what the first function says to it; such an execution is then free of that limit throughout. And
-executions of Express machines can be described, listed and stopped like those of Standard ones.
+Intended differences from AWS:
+- An input may be larger than 262,144 bytes, so that a test can see what the first function does with it. The limit then
+  applies to no state of that execution. AWS refuses such an input.
+- Executions of Express machines can be described, listed and stopped like those of Standard machines.
 """
 
 import copy
 import datetime
-import functools
 import json
-import logging
 import re
 import threading
 import time
@@ -25,39 +24,24 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from botocore.exceptions import ClientError
 from moto.core.exceptions import AWSError
 from moto.core.responses import ActionResult
 from moto.stepfunctions.exceptions import InvalidExecutionInput
 from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.parser import quotas
 from moto.stepfunctions.parser.api import ExecutionStatus
-from moto.stepfunctions.parser.asl.component.common.error_name.error_name import ErrorName
-from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import StatesErrorName
-from moto.stepfunctions.parser.asl.component.common.path import result_path
-from moto.stepfunctions.parser.asl.component.common.retry.jitter_strategy_decl import JitterStrategyDecl
-from moto.stepfunctions.parser.asl.component.common.timeouts.timeout import Timeout, TimeoutSeconds
-from moto.stepfunctions.parser.asl.component.eval_component import EvalComponent
+from moto.stepfunctions.parser.asl.component.common.timeouts.timeout import TimeoutSeconds
 from moto.stepfunctions.parser.asl.component.program.program import Program
-from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
-from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service import StateTaskService
-from moto.stepfunctions.parser.asl.component.state.fail import state_fail
-from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
-from moto.stepfunctions.parser.asl.eval.environment import Environment
-from moto.stepfunctions.parser.asl.eval.evaluation_details import (
-    AWSExecutionDetails,
-    EvaluationDetails,
-    ExecutionDetails,
-)
+from moto.stepfunctions.parser.asl.eval.evaluation_details import EvaluationDetails, ExecutionDetails
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded, ProgramError, ProgramStopped, ProgramTimedOut
 from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
-from moto.stepfunctions.parser.asl.utils import json_path
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
-from local.aws.lambda_runtime import FunctionNotFound, LambdaRuntime
+from local.aws import moto_patches
+from local.aws.lambda_runtime import LambdaRuntime
 from local.aws.template import StateMachine as TemplateStateMachine
 from local.aws.template import TemplateError
 from local.stack.endpoints import ACCOUNT, REGION
@@ -70,25 +54,11 @@ _POLL_SECONDS = 0.001
 
 @dataclass(frozen=True)
 class Backoff:
-    """A wait before a retry. `seconds` is what AWS would have waited, jitter included."""
+    """A wait before a retry. `seconds` is how long AWS would wait, jitter included."""
 
     execution_arn: str
     state: str
     seconds: float
-
-
-class _Details(AWSExecutionDetails):
-    """What the interpreter hands from an execution to every part of it; here also whose execution it is."""
-
-    def __init__(self, step_functions: "StepFunctions", oversized: bool) -> None:
-        super().__init__(account=ACCOUNT, region=REGION, role_arn=_ROLE)
-        self.step_functions = step_functions
-        self.oversized = oversized
-
-
-def _details(env: Environment) -> _Details:
-    details: _Details = env.aws_execution_details
-    return details
 
 
 class _Worker(ExecutionWorker):
@@ -97,11 +67,11 @@ class _Worker(ExecutionWorker):
         self._program = program
 
     def _get_evaluation_entrypoint(self) -> Program:
-        return self._program  # moto parses the definition anew here, which takes longer than running it
+        return self._program  # moto parses the definition again here, which takes longer than running it
 
 
 class _Ending(BaseExecutionWorkerCommunication):
-    """Told by the interpreter that an execution is over."""
+    """Receives the end of an execution from the interpreter."""
 
     execution: "_Execution"
 
@@ -119,7 +89,7 @@ class _Ending(BaseExecutionWorkerCommunication):
 
 
 class _Execution(Execution):
-    """An execution that ends once, with its status set last: a caller never sees a status without its output."""
+    """An execution that ends once. Its status is set last, so a caller never sees a status without its output."""
 
     def __init__(self, step_functions: "StepFunctions", machine: StateMachine, arn: str, name: str, text: str) -> None:
         super().__init__(
@@ -138,7 +108,14 @@ class _Execution(Execution):
         )
         self.over = threading.Event()
         self._ending = threading.Lock()
-        self._details = _Details(step_functions, oversized=not quotas.is_within_size_quota(text))
+        self._step_functions = step_functions
+        self._details = moto_patches.Details(
+            _ROLE,
+            step_functions.functions,
+            step_functions.time_scale,
+            step_functions.backoff,
+            oversized=not quotas.is_within_size_quota(text),
+        )
 
     def _get_start_execution_worker_comm(self) -> _Ending:
         return _Ending(self)
@@ -150,7 +127,7 @@ class _Execution(Execution):
     def _get_start_execution_worker(self) -> _Worker:
         machine = self.get_start_state_machine_details()
         return _Worker(
-            self._details.step_functions.program(machine.definition, machine.typ),
+            self._step_functions.program(machine.definition, machine.typ),
             EvaluationDetails(self._details, self.get_start_execution_details(), machine),
             exec_comm=self._get_start_execution_worker_comm(),
             cloud_watch_logging_session=None,
@@ -169,8 +146,8 @@ class _Execution(Execution):
                 self.over.set()
 
     def stop(self, stop_date: datetime.datetime, error: str | None, cause: str | None) -> None:
-        """End the execution as ABORTED at once; a task that is running goes on by itself, and nothing follows it."""
-        # The interpreter takes no stop before it has begun.
+        """End the execution as ABORTED at once. A running task goes on in its thread, and no state follows it."""
+        # The interpreter cannot be stopped before it has started.
         while (env := self.exec_worker.env) is None or env.program_state() is None:
             time.sleep(_POLL_SECONDS)
         super().stop(stop_date=stop_date, error=error, cause=cause)
@@ -178,7 +155,7 @@ class _Execution(Execution):
             self.end(ExecutionStatus.ABORTED, error=error, cause=cause)
 
     def described(self) -> dict[str, Any]:
-        """The members that DescribeExecution and StartSyncExecution have in common."""
+        """The members that the responses of DescribeExecution and StartSyncExecution have in common."""
         status = self.exec_status
         described = {
             "executionArn": self.exec_arn,
@@ -202,7 +179,7 @@ class _Execution(Execution):
 class StepFunctions(StepFunctionsParserBackend):
     """The state machines of one server, and their executions."""
 
-    # As moto's own, and Express executions too.
+    # moto's own pattern, extended to Express executions.
     accepted_exec_arn_format = re.compile(r"arn:aws:states:[^:]+:\d{12}:(execution|express):.+")
 
     def __init__(
@@ -210,17 +187,25 @@ class StepFunctions(StepFunctionsParserBackend):
     ) -> None:
         """`time_scale` multiplies the timeouts of tasks and machines, and the waits before retries.
 
-        With `on_backoff` there are no such waits: it is told of each one instead.
+        With `on_backoff` there are no such waits; it is called in place of each one.
         """
+        moto_patches.install()
         super().__init__(REGION, ACCOUNT)
         self.functions = functions
         self.time_scale = time_scale
-        self.on_backoff = on_backoff
+        self._on_backoff = on_backoff
         self._starting = threading.Lock()
         self._programs: dict[tuple[str, str], Program] = {}
 
+    def backoff(self, execution_arn: str, state: str, seconds: float) -> float:
+        """How many seconds to wait before a retry for which AWS waits `seconds`."""
+        if self._on_backoff is None:
+            return seconds * self.time_scale
+        self._on_backoff(Backoff(execution_arn, state, seconds))
+        return 0
+
     def deploy(self, machine: TemplateStateMachine) -> None:
-        """Make a machine of the template. Raises TemplateError, which names it, when its definition is not ASL."""
+        """Create a machine of the template. Raises TemplateError, which names it, when its definition is not ASL."""
         try:
             self.create_state_machine(machine.name, machine.definition, _ROLE, sm_type=machine.type)
         except AWSError as error:
@@ -232,7 +217,7 @@ class StepFunctions(StepFunctionsParserBackend):
         return machine
 
     def program(self, definition: str, machine_type: str) -> Program:
-        """The parsed definition, which executions share: running it changes nothing in it."""
+        """The parsed definition. Executions share it, because running it does not change it."""
         key = (definition, machine_type)
         if key not in self._programs:
             program: Any = AmazonStateLanguageParser.parse(definition)[0]
@@ -253,9 +238,9 @@ class StepFunctions(StepFunctionsParserBackend):
     ) -> _Execution:
         """Start an execution and return at once.
 
-        As on AWS, a name is made up if none is given; a Standard machine that is already running one of this name
-        with this input gives that one back, and refuses the name otherwise; an Express machine runs every request,
-        each under an ARN of its own.
+        As on AWS, an execution without a name gets a random one. If a Standard machine is running an execution of this
+        name, that one is returned if its input is the same; otherwise the name is refused. An Express machine runs
+        every request, each under its own ARN.
         """
         machine = self.describe_state_machine(state_machine_arn)
         name = name or str(uuid.uuid4())
@@ -289,7 +274,7 @@ class StepFunctions(StepFunctionsParserBackend):
         return execution
 
     def stop_all(self) -> None:
-        """Stop whatever is running, so that no further task begins."""
+        """Stop every running execution, so that no further task starts."""
         for machine in self.state_machines:
             for execution in machine.executions:
                 if not execution.over.is_set():
@@ -297,7 +282,7 @@ class StepFunctions(StepFunctionsParserBackend):
 
 
 class StepFunctionsApi(StepFunctionResponse):
-    """One request to the Step Functions API, answered from the given machines."""
+    """One request to the Step Functions API, for the machines of one server."""
 
     def __init__(self, step_functions: StepFunctions) -> None:
         super().__init__()
@@ -308,17 +293,17 @@ class StepFunctionsApi(StepFunctionResponse):
         return self._step_functions
 
     def start_sync_execution(self) -> ActionResult:
-        """StartSyncExecution, which moto has not."""
+        """StartSyncExecution, which moto does not have."""
         execution = self._step_functions.start_sync_execution(
             self._get_param("stateMachineArn"), self._get_param("name"), self._get_param("input")
         )
         described = execution.described()
         if described["status"] == ExecutionStatus.ABORTED:
-            described["status"] = ExecutionStatus.FAILED  # the three that this call knows have no other for it
+            described["status"] = ExecutionStatus.FAILED  # this call has only three statuses, and no other fits
         return ActionResult(described)
 
     def describe_execution(self) -> ActionResult:
-        """DescribeExecution; moto's leaves out when one timed out, and the quotes of an output that is text."""
+        """DescribeExecution; moto's lacks a timeout's stopDate, and the quotes of an output that is text."""
         return ActionResult(self._step_functions.describe_execution(self._get_param("executionArn")).described())
 
     def stop_execution(self) -> ActionResult:
@@ -327,114 +312,3 @@ class StepFunctionsApi(StepFunctionResponse):
         now = datetime.datetime.now(tz=datetime.UTC)
         execution.stop(now, error=self._get_param("error"), cause=self._get_param("cause"))
         return ActionResult({"stopDate": execution.stop_date})
-
-
-# What had to be changed inside the interpreter. The changes hold for the whole process; each of them finds out from
-# the execution it is called in (_Details) what its server wants.
-
-# The interpreter logs every failed task and every retry as an error of its own.
-logging.getLogger("moto").setLevel(logging.CRITICAL)
-
-# Paths are parsed anew at every use, and building the parser takes milliseconds.
-json_path.parse = functools.cache(json_path.parse)
-result_path.parse = functools.cache(result_path.parse)
-
-# Made up when first asked for, which two executions of one parsed program could do at the same time.
-EvalComponent.heap_key = property(lambda self: str(id(self)))
-
-
-def _invoke_in_process(env: Environment, parameters: dict[str, Any], **_: Any) -> None:
-    """Runs the function here: moto makes a boto3 client for every task, which calls back to the server over HTTP."""
-    try:
-        invocation = _details(env).step_functions.functions.invoke(
-            parameters["FunctionName"], parameters.get("Payload") or b"{}"
-        )
-    except FunctionNotFound as error:
-        # What boto3 raises, because that is what moto makes `Lambda.ResourceNotFoundException` of.
-        response = {
-            "Error": {"Code": "ResourceNotFoundException", "Message": str(error)},
-            "ResponseMetadata": {"HTTPStatusCode": 404, "RequestId": str(uuid.uuid4())},
-        }
-        raise ClientError(response, "Invoke") from None
-    if invocation.error:
-        raise lambda_eval_utils.LambdaFunctionErrorException(invocation.error, invocation.payload)
-    env.stack.append({"ExecutedVersion": "$LATEST", "Payload": json.loads(invocation.payload), "StatusCode": 200})
-
-
-lambda_eval_utils.execute_lambda_function_integration = _invoke_in_process
-
-
-def _scale_timeout(self: Timeout, env: Environment) -> None:
-    """Gives a task its timeout in the server's own time."""
-    env.stack.append(self._eval_seconds(env=env) * _details(env).step_functions.time_scale)
-
-
-Timeout._eval_body = _scale_timeout
-
-_add_jitter = JitterStrategyDecl._eval_body
-
-
-def _take_backoff(self: JitterStrategyDecl, env: Environment) -> None:
-    """Reports or scales the wait before a retry: this is the last that moto does before it sleeps."""
-    _add_jitter(self, env)
-    step_functions = _details(env).step_functions
-    seconds = env.stack.pop()
-    if step_functions.on_backoff is None:
-        env.stack.append(seconds * step_functions.time_scale)
-        return
-    context: Any = env.states.context_object.context_object_data
-    step_functions.on_backoff(Backoff(context["Execution"]["Id"], context["State"]["Name"], seconds))
-    env.stack.append(0)
-
-
-JitterStrategyDecl._eval_body = _take_backoff
-
-
-def _any_error_name(name: str) -> ErrorName:
-    """Lets a Fail state pass on an error of Step Functions' own, States.Timeout say: moto made it States.Runtime."""
-    try:
-        return StatesErrorName.from_name(name)
-    except ValueError:
-        return ErrorName(name)
-
-
-state_fail.CustomErrorName = _any_error_name
-
-_set_error = Environment.set_error
-
-
-def _keep_first_ending(self: Environment, error: Any) -> None:
-    """Keeps an execution stopped or timed out whose running task fails later; moto wrote it down as failed."""
-    if not isinstance(self.program_state(), ProgramStopped | ProgramTimedOut):
-        _set_error(self, error)
-
-
-Environment.set_error = _keep_first_ending
-
-_set_next_field_name = Environment.next_field_name.fset
-
-
-def _go_nowhere_once_over(self: Environment, name: str) -> None:
-    """Lets a state that was left as its execution was stopped be the last one; moto's thread died of it."""
-    if self.is_running():
-        try:
-            _set_next_field_name(self, name)
-        except RuntimeError:
-            if self.is_running():  # else it was stopped between the two lines above
-                raise
-
-
-Environment.next_field_name = Environment.next_field_name.setter(_go_nowhere_once_over)
-
-
-def _spare_oversized(verify: Callable[[Any, Environment, Any], None]) -> Callable[[Any, Environment, Any], None]:
-    def verify_size_quota(self: Any, env: Environment, value: Any) -> None:
-        """Holds the size of states against an execution only if AWS would have let it start."""
-        if not _details(env).oversized:
-            verify(self, env, value)
-
-    return verify_size_quota
-
-
-CommonStateField._verify_size_quota = _spare_oversized(CommonStateField._verify_size_quota)
-StateTaskService._verify_size_quota = _spare_oversized(StateTaskService._verify_size_quota)

@@ -601,6 +601,24 @@ def test_executions_side_by_side_keep_apart(sfn: "SFNClient", make: Callable[...
 
 # The interpreter: what this project relies on
 
+
+def test_moto_is_changed_by_who_runs_it_and_not_by_an_import() -> None:
+    code = (
+        "from moto.stepfunctions.parser.asl.component.common.timeouts.timeout import Timeout\n"
+        "from moto.stepfunctions.parser.asl.eval.environment import Environment\n"
+        "from local.aws import moto_patches, server\n"
+        "def bodies(): return Timeout._eval_body, Environment.set_error, Environment.next_field_name.fset\n"
+        "untouched = bodies()\n"
+        "server.StepFunctions(server.LambdaRuntime([]))\n"
+        "changed = bodies()\n"
+        "moto_patches.install()\n"
+        "print([b.__module__.split('.')[0] for b in untouched], [b.__module__ for b in changed], bodies() == changed)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True)
+
+    assert done.stdout == f"{['moto'] * 3} {['local.aws.moto_patches'] * 3} True\n"
+
+
 CATCH_ALL = [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.caught", "Next": "Failed"}]
 FAILED = {"Type": "Fail", "ErrorPath": "$.caught.Error", "CausePath": "$.caught.Cause"}
 
