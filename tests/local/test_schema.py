@@ -30,11 +30,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from local.stack.spicedb import LocalSpiceDB
-from tools.schema import __main__ as schema
-from tools.schema.__main__ import Refused, Server, main, plan
+from tools.schema import server as schema_server
+from tools.schema.__main__ import EXIT_DIFFERENCE, SCHEMA_FILE, main
+from tools.schema.merge import Refused, plan
+from tools.schema.server import Server
 from tools.schema.zed import SchemaSyntaxError, members, split
 
-OURS = Path(schema.SCHEMA_FILE).read_text()
+OURS = SCHEMA_FILE.read_text()
 TOKEN = "local"
 
 OTHERS = """use self
@@ -247,7 +249,7 @@ def test_without_apply_the_difference_is_shown_and_told_by_the_exit_code_and_not
     laptop: Callable[[str], Laptop], capsys: pytest.CaptureFixture[str]
 ) -> None:
     empty = laptop("")
-    assert empty.run() == schema.EXIT_DIFFERENCE
+    assert empty.run() == EXIT_DIFFERENCE
     assert empty.server.read() == ""
     shown = capsys.readouterr().out
     assert "added      agent_schedule\n" in shown
@@ -330,7 +332,7 @@ def test_a_definition_that_both_have_is_merged_member_by_member(
         in shown
     )
     assert "note       agent#org is only on the server: kept\n" in shown
-    assert "note       agent#delete says more on the server than in the schema file: kept\n" in shown
+    assert "note       agent#delete allows more on the server than in the schema file: kept\n" in shown
     assert shared.run() == 0
 
 
@@ -403,7 +405,7 @@ def test_a_conflict_is_shown_and_refused_and_replace_takes_that_member_alone(
     assert shared.run("--apply") == 1
     output = capsys.readouterr()
     assert "conflict   agent#update\n    server: permission update = owner\n" in output.out
-    assert last_line(output.err).endswith("to take the schema file's word: --replace agent#update")
+    assert last_line(output.err).endswith("to use the schema file: --replace agent#update")
     assert shared.server.read() == before
     assert shared.run("--apply", "--replace", "agent#update") == 0
     after = shared.server.read()
@@ -481,7 +483,7 @@ def test_a_subject_type_with_relationships_is_not_removed(
     narrow = text % " | ".join(kind for kind in wide if kind != gone)
     shared = laptop(text % " | ".join(wide))
     shared.write_relationships(harmless)
-    assert shared.run("--replace", "agent#owner", ours=narrow) == schema.EXIT_DIFFERENCE
+    assert shared.run("--replace", "agent#owner", ours=narrow) == EXIT_DIFFERENCE
 
     shared.write_relationships(in_the_way + demand)
     capsys.readouterr()
@@ -493,11 +495,11 @@ def test_counting_what_is_in_the_way_goes_on_over_pages_and_stops_at_a_limit(
     laptop: Callable[[str], Laptop], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given more relationships that stay than a page holds, and then as many in the way as are counted."""
-    monkeypatch.setattr(schema, "COUNT_UP_TO", 5)
+    monkeypatch.setattr(schema_server, "COUNT_UP_TO", 5)
     shared = laptop("definition user {}\ndefinition agent {\n\trelation owner: user | user:*\n}\n")
     shared.write_relationships(*(f"agent:a{number}#owner@user:u" for number in range(12)))
     narrow = "definition agent {\n\trelation owner: user\n}\ndefinition user {}\n"
-    assert shared.run("--replace", "agent#owner", ours=narrow) == schema.EXIT_DIFFERENCE
+    assert shared.run("--replace", "agent#owner", ours=narrow) == EXIT_DIFFERENCE
     shared.write_relationships("agent:z#owner@user:*")
     assert shared.run("--replace", "agent#owner", ours=narrow) == 1
     assert "would orphan 1 relationship: agent:z#owner@user:*\n" in capsys.readouterr().out
@@ -574,7 +576,7 @@ def test_a_spicedb_that_is_gone_after_the_writing_is_told_as_written(
         ("definition user {\n\trelation one user\n}", "the schema file cannot be read: user#one: the relation cannot"),
         ("use expiration\n", "the schema file defines nothing"),
         ("definition user {}\ndefinition user {}", "the schema file defines user twice"),
-        ("partial base {}\ndefinition user {}", "the schema file has a partial, base: write out what it stands for"),
+        ("partial base {}\ndefinition user {}", "the schema file has a partial, base: write out its members"),
         ("caveat user(a int) { a == 1 }", "user is a definition on the server and a caveat in the schema file"),
     ],
 )
@@ -661,7 +663,7 @@ def test_it_runs_as_a_command_and_shows_its_exit_codes_in_the_help(laptop: Calla
     shared = laptop("")
     command = [sys.executable, "-m", "tools.schema"]
     for arguments, code, says in (
-        (["--endpoint", shared.endpoint, "--insecure"], 3, "nothing written: --apply does it"),
+        (["--endpoint", shared.endpoint, "--insecure"], 3, "nothing written: --apply writes it"),
         (["--endpoint", shared.endpoint, "--insecure", "--apply"], 0, "written"),
         (["--help"], 0, "3 without --apply, there is something to write"),
         (["--token", TOKEN], 2, "unrecognized arguments: --token"),
@@ -715,7 +717,7 @@ def test_a_private_authority_is_trusted_when_it_is_named_and_only_then(
     monkeypatch.setenv("SPICEDB_TOKEN", "secret")
     assert main(["--endpoint", f"127.0.0.1:{port}"]) == 1
     assert handler.asked == []
-    assert main(["--endpoint", f"127.0.0.1:{port}", "--ca", str(ca)]) == schema.EXIT_DIFFERENCE
+    assert main(["--endpoint", f"127.0.0.1:{port}", "--ca", str(ca)]) == EXIT_DIFFERENCE
     assert handler.asked == [("ReadSchema", "Bearer secret")]
 
 
@@ -726,10 +728,10 @@ def test_a_write_whose_answer_does_not_come_is_told_as_unknown(
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     monkeypatch.setenv("SPICEDB_TOKEN", "secret")
-    monkeypatch.setattr(schema, "RPC_SECONDS", 0.5)
+    monkeypatch.setattr(schema_server, "RPC_SECONDS", 0.5)
     assert main(["--endpoint", f"127.0.0.1:{port}", "--insecure", "--apply"]) == 1
     assert capsys.readouterr().err == (
-        "schema: the answer to the write was lost (DEADLINE_EXCEEDED): the schema may be written; run this again\n"
+        "schema: the response to the write was lost (DEADLINE_EXCEEDED): the schema may be written; run this again\n"
     )
 
 

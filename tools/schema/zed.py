@@ -1,8 +1,8 @@
-"""SpiceDB's schema language, as far as merging two schemas needs it.
+"""Reads SpiceDB's schema language, as far as the merge of two schemas needs it.
 
-SpiceDB can reflect and compare schemas, but it does not merge them, and its reflection has no positions. So `split`
-cuts a text into its top-level statements and `members` a definition into its relations and permissions, both with the
-places where they stand, so that everything around an edit stays byte for byte.
+SpiceDB can reflect and compare schemas, but it cannot merge them, and its reflection has no positions. `split` cuts a
+text into its top-level statements, and `members` cuts a definition into its relations and permissions. Both return
+positions, so that an edit leaves the text around it byte for byte.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class SchemaSyntaxError(ValueError):
-    """The text is not the schema language as far as it is known here; the message says where."""
+    """The text is not the schema language, or a part of it that is not supported here. The message says where."""
 
 
 class Block(NamedTuple):
-    """A top-level statement together with what stands before it."""
+    """A top-level statement, together with the text before it."""
 
-    kind: str  # use, import, definition, partial or caveat; empty for what follows the last one
+    kind: str  # use, import, definition, partial or caveat; empty for the text after the last one
     name: str  # for a `use`, the flag
     text: str
-    head: int  # where in `text` its keyword stands
+    head: int  # the position of its keyword in `text`
 
 
-class Subject(NamedTuple):
+class SubjectType(NamedTuple):
     """One subject type of a relation."""
 
     type: str  # user, user:* or group#member
@@ -39,7 +39,7 @@ class Subject(NamedTuple):
 
 
 class Expression(NamedTuple):
-    """A permission's expression. Two are equal if they differ only in order, parentheses or repetition."""
+    """A permission's expression. Two expressions that differ only in order, parentheses or repetition are equal."""
 
     operator: str  # + or &; empty for a single operand
     operands: frozenset[str]
@@ -49,7 +49,7 @@ class Expression(NamedTuple):
         return f"({joined})" if self.operator else joined
 
     def seen_as(self, operator: str) -> frozenset[str]:
-        """Its operands, if it is made with this operator; else itself as the only one."""
+        """Its operands if this is its operator; otherwise the expression itself as the only operand."""
         return self.operands if self.operator in {"", operator} else frozenset({str(self)})
 
 
@@ -58,11 +58,11 @@ class Member(NamedTuple):
 
     kind: str  # relation, permission or "..."
     name: str
-    start: int  # the beginning of the line on which its comment, or else it itself, begins
+    start: int  # the beginning of the first line, its comment included
     core: int  # its keyword
     core_end: int
     end: int  # after the semicolon and the comment on its last line
-    subjects: tuple[Subject, ...]  # of a relation
+    subjects: tuple[SubjectType, ...]  # of a relation
     expression: Expression | None  # of a permission
 
 
@@ -86,7 +86,7 @@ _REST_OF_LINE = re.compile(r"[ \t]*(?://[^\r\n]*)?")
 
 
 def split(text: str) -> list[Block]:
-    """Cut a schema into its top-level statements; their texts, joined, are `text` again. Raises SchemaSyntaxError."""
+    """Cut a schema into its top-level statements. Their texts, joined, are `text` again. Raises SchemaSyntaxError."""
     tokens = _tokens(text)
     blocks: list[Block] = []
     start = index = 0
@@ -141,7 +141,7 @@ def members(block: Block) -> list[Member]:
 
 
 def body_end(block: Block) -> int:
-    """Where in a definition's text its closing brace stands."""
+    """The position of the closing brace in a definition's text."""
     tokens = _tokens(block.text)
     return tokens[_closing_brace(block.text, tokens, 0)].start
 
@@ -152,9 +152,9 @@ def words(text: str) -> list[str]:
 
 
 def comment_start(text: str, previous_end: int, head: int) -> int:
-    """Where the comment of the statement at `head` begins, given where the previous one ended.
+    """The position of the comment of the statement at `head`; the previous statement ends at `previous_end`.
 
-    Comments with a blank line after them belong to nobody. Without a comment it is where the line of `head` begins.
+    A comment with a blank line after it belongs to no statement. Without a comment it is the beginning of the line.
     """
     start = at = previous_end
     while at < head and (match := _TOKEN.match(text, at)):
@@ -209,11 +209,11 @@ def _closing_brace(text: str, tokens: list[_Token], index: int) -> int:
     raise SchemaSyntaxError(f"line {_line(text, tokens[index].start)}: {tokens[index].text} has no closing brace")
 
 
-def _meaning(where: str, kind: str, body: list[str]) -> tuple[tuple[Subject, ...], Expression | None]:
+def _meaning(where: str, kind: str, body: list[str]) -> tuple[tuple[SubjectType, ...], Expression | None]:
     try:
         if kind == "relation" and body[:1] == [":"]:
             return tuple(_subjects(body[1:])), None
-        if kind == "permission" and "=" in body:  # what stands before it are type annotations; they change no answer
+        if kind == "permission" and "=" in body:  # type annotations come before it; they change no result
             return (), _ExpressionReader(body[body.index("=") + 1 :]).read()
         if kind == "...":
             return (), None
@@ -222,7 +222,7 @@ def _meaning(where: str, kind: str, body: list[str]) -> tuple[tuple[Subject, ...
     raise SchemaSyntaxError(f"{where}: the {kind} cannot be read")
 
 
-def _subjects(body: list[str]) -> Iterator[Subject]:
+def _subjects(body: list[str]) -> Iterator[SubjectType]:
     alternative: list[str] = []
     for word in [*body, "|"]:
         if word != "|":
@@ -232,7 +232,7 @@ def _subjects(body: list[str]) -> Iterator[Subject]:
         type_ = "".join(alternative[:end]).removesuffix("#...")
         if not type_:
             raise SchemaSyntaxError("a subject type is missing")
-        yield Subject(type_, " ".join(alternative[end + 1 :]).replace(" / ", "/"))
+        yield SubjectType(type_, " ".join(alternative[end + 1 :]).replace(" / ", "/"))
         alternative = []
 
 
