@@ -1,18 +1,18 @@
-"""`python -m local.stack`: the laptop stack, and the project's main job shown on it. What `make run` starts.
+"""`python -m local.stack`: starts the laptop stack and shows the project's main job on it. `make run` runs this.
 
-Starts SpiceDB, Temporal and the AWS side, each in a process of its own, shows a create, a compensated create and a
-delete (local.stack.show), then stays up until Ctrl-C or SIGTERM. With ONCE=1 it ends after the show. With
-PERSIST=<folder> Temporal keeps its data there between runs.
+It starts SpiceDB, Temporal, Step Functions with Lambda, and the HTTP API, each in its own process. It shows a create, a
+compensated create and a delete (local.stack.show), prints a manual, and stays up until Ctrl-C or SIGTERM. With ONCE=1
+it ends after the show. With PERSIST=<folder> Temporal keeps its data in that folder between runs.
 
-Exit codes: 0 when every step of the show did what it should, also when Ctrl-C then ends the stack; 130 when Ctrl-C
-comes before the show is over; 1 when a part cannot start or ends by itself, or a step of the show went wrong.
+Exit codes: 0 when every step of the show did what it should, also if Ctrl-C ends the stack afterwards; 130 when Ctrl-C
+comes before the end of the show; 1 when a part cannot start or ends by itself, or a step of the show went wrong.
 """
 
 import signal
 import sys
 
 if __name__ == "__main__":
-    # Before anything else, because the imports take a moment; local.stack.process says why.
+    # Before the imports below, because they take a moment. local.stack.process says why the signals are blocked.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 import os
@@ -23,23 +23,23 @@ from pathlib import Path
 
 from rich.console import Console
 
+from local.stack.console import plain_console, say
 from local.stack.endpoints import Endpoints, bypass_proxies
+from local.stack.manual import print_manual
 from local.stack.parts import ROOT, running
 from local.stack.process import Child, StartError, raise_interrupt, start_child
-from local.stack.show import plain_console, print_manual
 
 LOGS = ROOT / ".local" / "logs"
 POLL_SECONDS = 0.05
 
-_PERSISTING = """
-Temporal keeps its data in {folder}.
-SpiceDB's memory does not persist: every run starts without relationships, those that make somebody own an agent too.
-So a schedule that Temporal has kept from an earlier run has none, and nobody may see or change it. Delete it with
-delete-schedule, make somebody own its agent (make agent), and create it again."""
+_PERSISTING = """\
+SpiceDB keeps its data in memory only: every run starts without relationships, and so without owners of agents. \
+A schedule that Temporal kept from an earlier run has no relationships, so nobody may see or change it. \
+Delete it with delete-schedule, make somebody the owner of its agent (make agent), and create it again."""
 
 
 def _persist() -> Path | None:
-    """The folder that PERSIST names, made if need be."""
+    """The folder that PERSIST names. It is created if it does not exist."""
     if not (name := os.environ.get("PERSIST")):
         return None
     folder = Path(name).absolute()
@@ -50,9 +50,14 @@ def _persist() -> Path | None:
     return folder
 
 
+def _shown(path: Path) -> Path:
+    """A path as it is printed: short where it lies below the working directory."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+
+
 @contextmanager
 def _progress(console: Console, text: str) -> Iterator[None]:
-    """Say what takes a while: in a terminal with a sign of life, elsewhere in a plain line."""
+    """Print what takes a while: with a spinner in a terminal, elsewhere as a plain line."""
     if console.is_interactive:
         with console.status(text):
             yield
@@ -62,7 +67,7 @@ def _progress(console: Console, text: str) -> Iterator[None]:
 
 
 def _watch(parts: list[Child], show: Child | None) -> bool:
-    """Wait for the end of the show, if there is one, and answer whether it was good; without one wait for ever.
+    """Wait for the end of the show and return whether it was good. Without a show, wait for ever.
 
     Raises:
         StartError: a part ended by itself.
@@ -71,7 +76,7 @@ def _watch(parts: list[Child], show: Child | None) -> bool:
     while True:
         code = show.process.poll() if show else None
         raise_interrupt()
-        for part in parts:  # after a look at the show, which fails when a part does
+        for part in parts:  # after the show, which fails when a part does
             if end := part.ended():
                 raise StartError(end)
         if show and code is not None:
@@ -82,7 +87,7 @@ def _watch(parts: list[Child], show: Child | None) -> bool:
 
 
 def main() -> int:
-    """Run the stack. Answers the exit code."""
+    """Run the stack. Returns the exit code."""
     console = plain_console()
     once = os.environ.get("ONCE", "") not in ("", "0")
     was_good = False
@@ -90,19 +95,21 @@ def main() -> int:
     try:
         endpoints = Endpoints.from_environment()
         persist = _persist()
-        logs = LOGS / str(endpoints.aws_port)  # a folder for each of several stacks
+        logs = LOGS / str(endpoints.aws_port)  # several stacks may run, each with its own folder
         with ExitStack() as stack:
             with _progress(console, "starting SpiceDB, Temporal, Step Functions and Lambda …"):
                 parts = stack.enter_context(running(endpoints, logs, persist))
             stack.callback(console.print, "ending …")
-            console.print(f"started; the logs are in {logs}")
+            say(console, f"started; the logs are in {_shown(logs)}", indent=0)
             if persist:
-                console.print(_PERSISTING.format(folder=persist))
+                console.print()
+                say(console, f"Temporal keeps its data in {persist}.", indent=0)
+                say(console, _PERSISTING, indent=0)
             show = start_child("The show", [sys.executable, "-m", "local.stack.show"], {}, None)
             stack.callback(show.stop)
             was_good = _watch(parts, show)
             if was_good and not once:
-                print_manual(endpoints, logs)
+                print_manual(endpoints, _shown(logs))
                 _watch(parts, None)
     except StartError as error:
         print(f"run: {error}", file=sys.stderr)

@@ -241,9 +241,39 @@ def test_what_is_printed_can_be_read_in_a_pipe(stack: Run) -> None:
     lines = stack.out().splitlines()
     assert "\x1b" not in stack.out()
     assert lines[0] == "starting SpiceDB, Temporal, Step Functions and Lambda …"
-    starts = [line.split(" with ") for line in lines if line.startswith("   start ")]
-    assert [json.loads(text)["agent_id"] for _, text in starts] == ["weather-agent"] * 3
+    printed = re.findall(r"^   start .*\n((?: {6}.*\n)+)", stack.out(), re.MULTILINE)
+    created, rejected, deleted = (json.loads(request) for request in printed)
+    assert (created["agent_id"], deleted["agent_id"]) == ("weather-agent", "weather-agent")
+    assert rejected == {"name": f"{deleted['schedule_name']}-bad", "cron_expression": "every other day"}
     assert "Every step did what it should." in lines
+
+
+def test_no_line_is_longer_than_120_columns(stack: Run) -> None:
+    assert UP in stack.out()
+    assert max(map(len, stack.out().splitlines())) <= 120
+
+
+def test_no_line_is_longer_than_120_columns_in_a_wider_terminal(stack: Run) -> None:
+    environment = {**elsewhere(), **stack.ports, "FORCE_COLOR": "1", "COLUMNS": "250"}
+    command = [sys.executable, "-m", "local.stack.show"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, text=True, capture_output=True, check=True)
+    assert "\x1b[" in done.stdout
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).splitlines()
+    assert lines[-1] == "Every step did what it should."
+    assert max(map(len, lines)) == 120
+
+
+def test_the_show_prints_what_both_systems_hold_side_by_side(stack: Run) -> None:
+    tables = re.findall(r"^   ╭.*?^   ╰", stack.out(), re.MULTILINE | re.DOTALL)
+    rows = [[[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines()] for table in tables]
+    assert [table[1] for table in rows] == [["SpiceDB: relationships", "Temporal: schedule"]] * 4
+    held, *gone = [table[3:-1] for table in rows]
+    assert gone == [[["nothing", "nothing"]]] * 3
+    left, right = ([cell for cell in column if cell] for column in zip(*held, strict=True))
+    assert [line.split()[0] for line in left] == ["creating", "owner", "parent_agent", "registered_by"]
+    assert [line.split()[0] for line in right[:3]] == ["state", "created", "next"]
+    fence = right[1].split()[-1]
+    assert left[-1].endswith(f"registration:{fence}")
 
 
 def test_the_show_prints_the_states_of_its_executions(stack: Run) -> None:
@@ -253,8 +283,9 @@ def test_the_show_prints_the_states_of_its_executions(stack: Run) -> None:
 
 
 def test_the_logs_are_where_it_says(stack: Run) -> None:
-    logs = Path(address(stack, "Logs"))
-    assert f"started; the logs are in {logs}" in stack.out()
+    printed = address(stack, "Logs")
+    assert f"started; the logs are in {printed}\n" in stack.out()
+    logs = ROOT / printed
     assert {log.name for log in logs.iterdir()} == {"aws.log", "gateway.log", "spicedb.log", "temporal.log"}
     assert '"step done"' in (logs / "aws.log").read_text()
 
@@ -318,7 +349,7 @@ def test_what_it_prints_to_be_pasted_works(stack: Run) -> None:
 
 def test_what_temporal_keeps_has_no_relationships_until_it_is_deleted_and_created_again(stack: Run) -> None:
     assert f"Temporal keeps its data in {stack.folder.parent / 'data'}." in stack.out()
-    assert "SpiceDB's memory does not persist" in stack.out()
+    assert "SpiceDB keeps its data in memory only" in stack.out()
     temporal, spicedb = stack.endpoints.temporal, stack.endpoints.spicedb
     assert schedule(temporal, "kept-agent--daily")
     assert relationships(spicedb, "kept-agent--daily") == set()
