@@ -1,1 +1,1 @@
-"""AWS on a laptop: Lambda, Step Functions and API Gateway, as template.yaml describes them."""
+"""AWS on a laptop: the Lambda functions, state machines and HTTP API that template.yaml describes."""

@@ -1,10 +1,11 @@
-"""Runs the functions of template.yaml in this process, and answers for them as AWS Lambda would.
+"""Runs the functions of template.yaml in this process, with the results that AWS Lambda gives.
 
-A handler is imported when the runtime is made and looked up in its module at every invocation, so that a test may put
-another in its place. What a deployed function would see and this one does not: all functions share one process, one
-environment and one set of modules; invocations of one function run side by side in threads, where Lambda gives each
-concurrent invocation a process of its own; and a handler that outlives its timeout cannot be killed, so its thread
-goes on in the background after the caller has had the timeout as an answer.
+A handler is imported when the runtime is created. At every invocation it is looked up in its module again, so that a
+test can replace it.
+
+Differences from a deployed function: all functions share one process, one environment and one set of modules.
+Concurrent invocations of a function run in threads, while Lambda gives each its own process. A handler that exceeds its
+timeout cannot be killed: the caller gets the timeout error, and the handler's thread goes on in the background.
 """
 
 import importlib
@@ -33,12 +34,12 @@ class InvalidEvent(ValueError):
 
 @dataclass(frozen=True)
 class Invocation:
-    """What an invocation came to.
+    """The result of an invocation.
 
     Attributes:
         payload: JSON text: what the handler returned, or the error object
             `{"errorMessage", "errorType", "requestId", "stackTrace"}`.
-        error: "Unhandled" if the function failed, else None.
+        error: "Unhandled" if the function failed, otherwise None.
     """
 
     request_id: str
@@ -72,19 +73,19 @@ class LambdaRuntime:
     def __init__(
         self, functions: Iterable[Function], time_scale: float = 1.0, one_at_a_time: Collection[str] = ()
     ) -> None:
-        """Import every handler. `time_scale` multiplies the timeouts: 0.1 gives a function of 3 s three tenths.
+        """Import every handler. `time_scale` multiplies the timeouts: at 0.1 a function with 3 s gets 0.3 s.
 
-        The functions named in `one_at_a_time` keep the event under way where the whole process sees it, as Powertools'
-        resolver does; Lambda runs one invocation at a time in a process, so here their invocations take turns.
+        The invocations of the functions named in `one_at_a_time` take turns: Powertools' resolver keeps the current
+        event where the whole process sees it, because Lambda runs one invocation at a time in a process.
 
-        Raises TemplateError, which names the function, when a handler does not import.
+        Raises TemplateError, which names the function, if a handler cannot be imported.
         """
         self._time_scale = time_scale
         self._handlers = {function.name: (function, _load(function)) for function in functions}
         self._turns = {name: threading.Lock() for name in one_at_a_time}
 
     def invoke(self, name: str, payload: bytes) -> Invocation:
-        """Run a function, named or by ARN, with a JSON event (nothing stands for `{}`), and wait for its answer.
+        """Run a function and wait for its result. `name` is a name or an ARN; an empty payload stands for `{}`.
 
         Raises FunctionNotFound and InvalidEvent.
         """
@@ -99,21 +100,21 @@ class LambdaRuntime:
             memory_limit_in_mb=str(function.memory),
             _ends_at=time.monotonic() + seconds,
         )
-        answer: queue.SimpleQueue[Invocation] = queue.SimpleQueue()
+        result: queue.SimpleQueue[Invocation] = queue.SimpleQueue()
 
         def run() -> None:
             with self._turns.get(function.name, nullcontext()):
-                answer.put(_run(function, module, event, context))
+                result.put(_run(function, module, event, context))
 
         threading.Thread(target=run, name=function.name, daemon=True).start()
         try:
-            return answer.get(timeout=seconds)
+            return result.get(timeout=seconds)
         except queue.Empty:
             message = f"RequestId: {request_id} Error: Task timed out after {function.timeout:.2f} seconds"
             return _failed(function, request_id, {"errorMessage": message, "errorType": "Sandbox.Timedout"})
 
     def invoke_event(self, name: str, payload: bytes) -> None:
-        """Run a function in the background, once: Lambda itself would repeat a failed one.
+        """Run a function in the background, once. Lambda repeats an event that failed; this does not.
 
         Raises FunctionNotFound and InvalidEvent.
         """
@@ -122,7 +123,7 @@ class LambdaRuntime:
         threading.Thread(target=self.invoke, args=(name, payload), daemon=True).start()
 
     def _find(self, name: str) -> tuple[Function, ModuleType]:
-        # A name, an ARN, or an account and a name; each of them with or without a version.
+        # A name, an ARN, or an account and a name; each with or without a version.
         plain = name.rpartition("function:")[2].partition(":")[0]
         if plain not in self._handlers:
             raise FunctionNotFound(f"Function not found: {name}")
@@ -162,8 +163,8 @@ def _run(function: Function, module: ModuleType, event: Any, context: Context) -
     except SystemExit as error:
         message = f"RequestId: {request_id} Error: Runtime exited with error: exit status {error.code or 0}"
         return _failed(function, request_id, {"errorMessage": message, "errorType": "Runtime.ExitError"})
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises becomes its answer
-        # The first frame is the one above.
+    except Exception as error:  # noqa: BLE001 - any error of a handler is the result of the invocation
+        # The first frame is this function's.
         frames = traceback.extract_tb(error.__traceback__)[1:]
         return _failed(function, request_id, _error(error, type(error).__name__, request_id, frames))
     try:
@@ -183,6 +184,6 @@ def _error(error: Exception, name: str, request_id: str, frames: list[traceback.
 
 
 def _failed(function: Function, request_id: str, error: dict[str, Any]) -> Invocation:
-    # The end of the line is part of the text, so that lines of several threads do not mix.
+    # The newline is part of the text, so that lines of several threads do not mix.
     print(f"[ERROR] {function.name} {request_id} {error['errorType']}: {error['errorMessage']}\n", end="", flush=True)
     return Invocation(request_id, json.dumps(error), "Unhandled")

@@ -1,8 +1,8 @@
-"""Payload format 2.0: the event that an HTTP API makes of a request, and the answer that it makes of a function's.
+"""Payload format 2.0: from an HTTP request to a function's event, and from a function's result to an HTTP response.
 
-As API Gateway does it, which is not in every point as its manual has it: the path comes decoded, and cut at an encoded
-question mark; a body is text only for a few types, and a form is not among them; a function's answer without a status
-code is itself the body.
+This follows API Gateway's behaviour, which differs from its manual: the path is decoded, and cut at an encoded question
+mark; a body is text only for a few content types, and forms are not among them; a result without a status code is
+itself the body.
 """
 
 import base64
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 10 * 1024 * 1024
 
 _TEXT_TYPES = {"application/json", "application/javascript", "application/xml"}
-# What two neighbours say to each other, and is not passed on.
+# Hop-by-hop headers. They are not forwarded.
 _HOP_BY_HOP = {
     "connection",
     "content-length",
@@ -40,17 +40,17 @@ _HOP_BY_HOP = {
 
 
 class Request(wrappers.Request):
-    """A request as it came, before WSGI made it over, with the id and the time that it goes by.
+    """A request as it was sent, without the changes that WSGI makes to it, and its id and time.
 
     Attributes:
-        id: of the form that API Gateway gives, 15 characters and an equals sign.
+        id: in API Gateway's form, 15 characters and an equals sign.
         fields: the values of each header, by its name in lower case.
         head_bytes: the size that API Gateway limits: the request line and the values of the headers.
-        encoded_path: percent-encoded still.
-        query: likewise.
+        encoded_path: percent-encoded.
+        query: percent-encoded.
     """
 
-    max_content_length = MAX_BODY_BYTES + 1  # of a body in chunks, Werkzeug silently leaves out what is beyond
+    max_content_length = MAX_BODY_BYTES + 1  # Werkzeug silently cuts a chunked body at this size
 
     def __init__(self, environ: "WSGIEnvironment", raw: WSGIRequestHandler) -> None:
         super().__init__(environ)
@@ -61,7 +61,7 @@ class Request(wrappers.Request):
             self.fields.setdefault(name.lower(), []).append(value.replace("\r\n", ""))
         self.head_bytes = len(raw.raw_requestline) + sum(len(value) for value in raw.headers.values())
         target = raw.path
-        if not target.startswith("/"):  # in the absolute form, http://host/path
+        if not target.startswith("/"):  # absolute form: http://host/path
             target = urlsplit(target)._replace(scheme="", netloc="").geturl()
         path, _, self.query = target.partition("?")
         self.encoded_path = re.split("%3f", path, maxsplit=1, flags=re.IGNORECASE)[0]
@@ -75,7 +75,7 @@ class Request(wrappers.Request):
 def event(
     request: Request, body: bytes, route_key: str, parameters: dict[str, str], claims: dict[str, str] | None
 ) -> dict[str, Any]:
-    """A function's event. What a request has not is left out; `claims` is None on a route without authorizer."""
+    """A function's event. Parts that the request does not have are left out. `claims` is None without an authorizer."""
     headers = _headers(request, body)
     context: dict[str, Any] = {
         "accountId": ACCOUNT,
@@ -119,19 +119,19 @@ def event(
 
 
 def response(content: bytes) -> wrappers.Response:
-    """What a function's answer, JSON, comes to.
+    """The HTTP response for a function's result, which is JSON.
 
-    Raises ValueError, TypeError or AttributeError when it is malformed.
+    Raises ValueError, TypeError or AttributeError if the result is malformed.
     """
-    answer = json.loads(content)
-    if not isinstance(answer, dict) or "statusCode" not in answer:
+    result = json.loads(content)
+    if not isinstance(result, dict) or "statusCode" not in result:
         return wrappers.Response(content, 200, mimetype="application/json")
-    status, body = int(answer["statusCode"]), answer.get("body") or ""
+    status, body = int(result["statusCode"]), result.get("body") or ""
     if not HTTPStatus.OK <= status < 600 or not isinstance(body, str):
         raise ValueError
-    made = wrappers.Response(base64.b64decode(body, validate=True) if answer.get("isBase64Encoded") else body, status)
-    cookies = [("set-cookie", cookie) for cookie in answer.get("cookies") or []]
-    for name, value in [*(answer.get("headers") or {}).items(), *cookies]:
+    made = wrappers.Response(base64.b64decode(body, validate=True) if result.get("isBase64Encoded") else body, status)
+    cookies = [("set-cookie", cookie) for cookie in result.get("cookies") or []]
+    for name, value in [*(result.get("headers") or {}).items(), *cookies]:
         if name.lower() == "content-type":
             made.headers[name] = _header(value)
         elif name.lower() not in _HOP_BY_HOP:
@@ -140,17 +140,17 @@ def response(content: bytes) -> wrappers.Response:
 
 
 def decoded(path: str) -> str:
-    """A path, or a part of one, without percent-encoding. http.server has read its bytes as Latin-1."""
+    """A path, or a part of one, without percent-encoding. http.server read its bytes as Latin-1."""
     return unquote_to_bytes(path.encode("latin-1")).decode(errors="replace")
 
 
 def _headers(request: Request, body: bytes) -> dict[str, str]:
-    """The client's headers without the cookies, and those that the gateway adds."""
+    """The client's headers without cookies and hop-by-hop headers, and the headers that the gateway adds."""
     left_out = {"cookie", *_HOP_BY_HOP}
     headers = {name: ",".join(values) for name, values in request.fields.items() if name not in left_out}
     headers.setdefault("host", "")
     headers["content-length"] = str(len(body))
-    # The time in hex and 96 random bits, as X-Ray wants it.
+    # The time in hex and 96 random bits, which is X-Ray's format.
     headers.setdefault("x-amzn-trace-id", f"Root=1-{int(request.time.timestamp()):08x}-{secrets.token_hex(12)}")
     headers["x-forwarded-for"] = ", ".join([*request.fields.get("x-forwarded-for", []), str(request.remote_addr)])
     headers["x-forwarded-port"] = request.environ["SERVER_PORT"]
@@ -166,7 +166,7 @@ def _joined(pairs: list[tuple[str, str]]) -> dict[str, str]:
 
 
 def _body(body: bytes, mimetype: str) -> tuple[str, bool]:
-    """The body, and whether it is in base64."""
+    """The body as text, and whether that text is base64."""
     if mimetype.startswith("text/") or mimetype in _TEXT_TYPES:
         try:
             return body.decode(), False
@@ -176,7 +176,7 @@ def _body(body: bytes, mimetype: str) -> tuple[str, bool]:
 
 
 def _header(value: object) -> str:
-    """The value of a header that a function has set. Raises ValueError or TypeError if it cannot be one."""
+    """The value of a header that a function set. Raises ValueError or TypeError if it is not valid."""
     if not isinstance(value, str | int | float):
         raise TypeError
     text = value if isinstance(value, str) else json.dumps(value)

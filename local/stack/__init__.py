@@ -1,1 +1,1 @@
-"""The laptop stack: the real engines, the programs that make up the stack, and the show of its main job."""
+"""The laptop stack: the real engines, the programs around them, and the show of the project's main job."""

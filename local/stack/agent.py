@@ -1,4 +1,4 @@
-"""Makes a user the owner of an agent. See `make agent`.
+"""Makes a user the owner of an agent: `make agent`.
 
     python -m local.stack.agent --owner alice --agent weather-agent
 
@@ -19,16 +19,16 @@ from saga_core import ids
 
 
 def main() -> None:
-    """Parse the command line, write the relationship, say so."""
+    """Parse the command line, write the relationship and print what was done."""
     parser = argparse.ArgumentParser(
         prog="python -m local.stack.agent", description="Make a user the owner of an agent on the running laptop stack."
     )
-    # Not required by argparse: `make agent` passes on a variable that is not set as an empty text.
+    # argparse does not require them: `make agent` passes an empty text for a variable that is not set.
     parser.add_argument("--owner", default="", help="user id, as in a request's principal.user_id")
     parser.add_argument("--agent", default="", help="agent id")
     arguments = parser.parse_args()
     if not arguments.owner or not arguments.agent:
-        sys.exit("agent: both are needed: make agent OWNER=<user id> AGENT=<agent id>")
+        sys.exit("agent: both are required: make agent OWNER=<user id> AGENT=<agent id>")
     bypass_proxies()
     try:
         _own(arguments.agent, arguments.owner)
@@ -43,7 +43,7 @@ def _own(agent: str, owner: str) -> None:
     user_id = _checked("OWNER", owner, ids.encode_subject_id)
     if not accepts_connections(endpoints.spicedb_port):
         raise StartError(
-            f"SpiceDB does not answer on {endpoints.spicedb}; is `make run` up, with the same SPICEDB_PORT?"
+            f"SpiceDB does not respond on {endpoints.spicedb}; is `make run` up, with the same SPICEDB_PORT?"
         )
     try:
         own_agent(clients.spicedb(endpoints), agent_id, user_id)

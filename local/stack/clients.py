@@ -1,4 +1,4 @@
-"""Clients for the parts of the laptop stack, and what several programs do with them."""
+"""Clients for the parts of the laptop stack, and the calls that several programs make with them."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -33,7 +33,7 @@ def stepfunctions(endpoints: Endpoints) -> "SFNClient":
         endpoint_url=endpoints.aws,
         region_name=REGION,
         aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - the local server checks no signature
+        aws_secret_access_key="local",  # noqa: S106 - the local server does not check signatures
         config=Config(inject_host_prefix=False, retries={"total_max_attempts": 1}, read_timeout=330),
     )
 
@@ -60,13 +60,13 @@ def own_agent(client: InsecureClient, agent_id: str, user_id: str) -> None:
 
 
 def relationships(client: InsecureClient, schedule_id: str) -> Iterator[str]:
-    """Every relationship of a schedule, as ``resource#relation@subject``, sorted; an expiry stands in brackets."""
+    """Every relationship of a schedule, sorted, as ``resource#relation@subject`` or ``…@subject[expires time]``."""
     request = ReadRelationshipsRequest(
         consistency=Consistency(fully_consistent=True),
         relationship_filter=RelationshipFilter(resource_type="agent_schedule", optional_resource_id=schedule_id),
     )
-    replies = client.ReadRelationships(request, timeout=RPC_SECONDS)
-    yield from sorted(_text(reply.relationship) for reply in replies)
+    responses = client.ReadRelationships(request, timeout=RPC_SECONDS)
+    yield from sorted(_text(response.relationship) for response in responses)
 
 
 def _text(r: Relationship) -> str:

@@ -1,6 +1,6 @@
-"""Where the parts of the laptop stack answer.
+"""The addresses of the laptop stack, and the environment variables that set other ports.
 
-| part                     | address               | moved by         |
+| part                     | address               | port variable    |
 |--------------------------|-----------------------|------------------|
 | HTTP API                 | http://127.0.0.1:3000 | API_PORT         |
 | Step Functions, Lambda   | http://127.0.0.1:8083 | AWS_LOCAL_PORT   |
@@ -17,7 +17,7 @@ from local.stack.process import HOST, StartError
 ACCOUNT = "123456789012"
 REGION = "us-east-1"
 NAMESPACE = "default"
-SPICEDB_TOKEN = "local"  # noqa: S105 - the laptop's, known to everybody
+SPICEDB_TOKEN = "local"  # noqa: S105 - not a secret: the laptop stack is for one machine
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Endpoints:
 
     @classmethod
     def from_environment(cls) -> "Endpoints":
-        """The ports that the environment names, or else the defaults.
+        """The ports in the environment, or the defaults.
 
         Raises:
-            StartError: a variable holds no port number.
+            StartError: a variable is not a port number.
         """
         return cls(
             api_port=_port("API_PORT", cls.api_port),
@@ -72,9 +72,9 @@ def state_machine_arn(name: str) -> str:
 
 
 def bypass_proxies() -> None:
-    """From here on this process, and those that it starts, ask none of the environment's HTTP proxies for 127.0.0.1.
+    """Let this process, and those that it starts, connect to 127.0.0.1 without the environment's HTTP proxies.
 
-    gRPC and boto3 would.
+    gRPC and boto3 use the proxies for every address that `no_proxy` does not name.
     """
     os.environ["no_proxy"] = ",".join(filter(None, [os.environ.get("no_proxy") or os.environ.get("NO_PROXY"), HOST]))
 
@@ -82,5 +82,5 @@ def bypass_proxies() -> None:
 def _port(variable: str, default: int) -> int:
     value = os.environ.get(variable) or str(default)
     if not value.isdecimal() or not 0 < int(value) < 65_536:
-        raise StartError(f"{variable}={value} is no port number (1 to 65535)")
+        raise StartError(f"{variable}={value} is not a port number (1 to 65535)")
     return int(value)

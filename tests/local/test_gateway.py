@@ -1,6 +1,6 @@
-"""The local HTTP API over real HTTP, against what API Gateway does.
+"""The local HTTP API, over real HTTP, does what API Gateway does.
 
-The function is a fake, which answers with the event that it got, unless a test gives it another handler.
+The function is a fake. It returns the event that it gets, unless a test gives it another handler.
 """
 
 import base64
@@ -72,7 +72,7 @@ import json
 def handler(event, context):
     return {"statusCode": 200, "headers": {"content-type": "application/json"}, "body": json.dumps(event)}
 """
-# An issuer need not say which algorithm its key is for.
+# The key does not say its algorithm: an issuer does not have to.
 KEY = RSAKey.generate_key(2048, {"use": "sig"}, auto_kid=True)
 
 Handler = Callable[[Any, Any], Any]
@@ -80,7 +80,7 @@ Behave = Callable[[Handler], None]
 
 
 @dataclass
-class Answer:
+class HttpResponse:
     status: int
     headers: HTTPMessage
     body: bytes
@@ -94,7 +94,7 @@ class Answer:
 
 @dataclass
 class Api:
-    """A gateway that runs, and what it has logged."""
+    """A running gateway, and the lines of its log."""
 
     url: str
     log: list[str]
@@ -106,8 +106,8 @@ class Api:
         token: str | None = None,
         headers: Iterable[tuple[str, str]] = (),
         body: bytes | Iterator[bytes] | None = None,
-    ) -> Answer:
-        """Send a request as it stands, with a valid token unless another is given; an empty one is left out."""
+    ) -> HttpResponse:
+        """Send a request unchanged. The token is valid unless another is given. An empty one is left out."""
         token = issue() if token is None else token
         connection = HTTPConnection(self.url.removeprefix("http://"), timeout=20)
         try:
@@ -120,20 +120,20 @@ class Api:
                 connection.putheader("transfer-encoding", "chunked")
             connection.endheaders(body, encode_chunked=not isinstance(body, bytes))
             response = connection.getresponse()
-            return Answer(response.status, response.headers, response.read())
+            return HttpResponse(response.status, response.headers, response.read())
         finally:
             connection.close()
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """The claims of a valid token; a change to None leaves one out."""
+    """The claims of a valid token, with changes. A change to None leaves a claim out."""
     now = int(time.time())
     every = {"iss": ISSUER, "aud": AUDIENCE, "sub": "alice", "iat": now, "exp": now + 60, **changes}
     return {name: claim for name, claim in every.items() if claim is not None}
 
 
 def issue(key: RSAKey = KEY, header: Mapping[str, Any] = {}, **changes: Any) -> str:
-    """A token, valid but for the changes to its header and claims."""
+    """A token that is valid except for the changes to its header and claims."""
     return jwt.encode({"alg": "RS256", "kid": KEY.kid, **header}, claims(**changes), key, algorithms=["RS256"])
 
 
@@ -213,10 +213,10 @@ def test_without_a_default_route_what_fits_none_is_not_found(folder: Path, funct
     log: list[str] = []
 
     with gateway.serve(Template(tmp_path / "template.yaml"), public_keys(KEY), functions, log=log.append) as url:
-        answer = Api(url, log).ask("/nowhere", token="")
+        response = Api(url, log).ask("/nowhere", token="")
         docs = Api(url, log).ask("/docs", token="")
 
-    assert (answer.status, answer.body) == (404, b'{"message":"Not Found"}')
+    assert (response.status, response.body) == (404, b'{"message":"Not Found"}')
     assert docs.status == 404
     assert json.loads(log[0])["route"] == "-"
 
@@ -469,20 +469,20 @@ def test_a_token_that_is_not_in_order_is_unauthorized(
     called: list[Any] = []
     behave(lambda event, _: called.append(event))
 
-    answer = api.ask(token=make())
+    response = api.ask(token=make())
 
-    assert (answer.status, answer.body) == (401, b'{"message":"Unauthorized"}')
-    assert answer.headers["content-type"] == "application/json"
-    assert answer.headers["www-authenticate"] == f'Bearer scope="" error="invalid_token" error_description="{why}"'
+    assert (response.status, response.body) == (401, b'{"message":"Unauthorized"}')
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["www-authenticate"] == f'Bearer scope="" error="invalid_token" error_description="{why}"'
     assert json.loads(api.log[-1])["who"] == why
     assert called == []
 
 
 def test_a_request_without_a_token_is_unauthorized(api: Api) -> None:
-    answer = api.ask(token="")
+    response = api.ask(token="")
 
-    assert (answer.status, answer.body) == (401, b'{"message":"Unauthorized"}')
-    assert answer.headers["www-authenticate"] == "Bearer"
+    assert (response.status, response.body) == (401, b'{"message":"Unauthorized"}')
+    assert response.headers["www-authenticate"] == "Bearer"
 
 
 def test_a_request_with_two_tokens_is_unauthorized(api: Api) -> None:
@@ -531,25 +531,25 @@ def test_a_key_that_the_issuer_has_added_counts(folder: Path, functions: str) ->
 
 
 def test_a_head_that_is_too_large_is_refused(api: Api) -> None:
-    def ask(length: int) -> Answer:
+    def ask(length: int) -> HttpResponse:
         return api.ask("/open", token="", headers=[("X-Padding", "x" * length)])
 
     line = len("GET /open HTTP/1.1\r\n") + len(api.url.removeprefix("http://"))
     assert ask(MAX_HEAD_BYTES - line).status == 200
-    answer = ask(MAX_HEAD_BYTES - line + 1)
-    assert (answer.status, answer.body) == (431, b'{"message":"Request Header Fields Too Large"}')
-    answer = ask(70_000)
-    assert (answer.status, answer.body) == (431, b'{"message":"Request Header Fields Too Large"}')
+    response = ask(MAX_HEAD_BYTES - line + 1)
+    assert (response.status, response.body) == (431, b'{"message":"Request Header Fields Too Large"}')
+    response = ask(70_000)
+    assert (response.status, response.body) == (431, b'{"message":"Request Header Fields Too Large"}')
 
 
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_that_is_too_large_is_refused(api: Api, chunked: bool) -> None:
     body = bytes(MAX_BODY_BYTES + 1)
 
-    # Without a token, because whose it is does not matter.
-    answer = api.ask("/items/1", "POST", token="", body=iter([body]) if chunked else body)
+    # Without a token: the size is checked first.
+    response = api.ask("/items/1", "POST", token="", body=iter([body]) if chunked else body)
 
-    assert (answer.status, answer.body) == (413, b'{"message":"Request Entity Too Large"}')
+    assert (response.status, response.body) == (413, b'{"message":"Request Entity Too Large"}')
     assert MAX_BODY_BYTES == 10_485_760
 
 
@@ -579,7 +579,7 @@ def test_what_is_no_http_is_told_so_in_json(api: Api, sent: bytes) -> None:
     assert body == b'{"message":"Bad Request"}'
 
 
-# Answers
+# Responses
 
 
 @pytest.mark.parametrize(
@@ -617,11 +617,11 @@ def test_a_functions_answer_becomes_the_response(
 ) -> None:
     behave(lambda *_: returned)
 
-    answer = api.ask()
+    response = api.ask()
 
-    assert (answer.status, answer.body) == (status, body)
-    assert {name: answer.headers[name] for name in headers} == headers
-    assert re.fullmatch(r"[\w-]{15}=", answer.headers["apigw-requestid"])
+    assert (response.status, response.body) == (status, body)
+    assert {name: response.headers[name] for name in headers} == headers
+    assert re.fullmatch(r"[\w-]{15}=", response.headers["apigw-requestid"])
 
 
 def test_every_cookie_is_a_header_of_its_own(api: Api, behave: Behave) -> None:
@@ -633,9 +633,9 @@ def test_every_cookie_is_a_header_of_its_own(api: Api, behave: Behave) -> None:
 def test_an_answer_to_head_has_no_body(api: Api, behave: Behave) -> None:
     behave(lambda *_: {"statusCode": 200, "body": "four"})
 
-    answer = api.ask(method="HEAD")
+    response = api.ask(method="HEAD")
 
-    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "4")
+    assert (response.status, response.body, response.headers["content-length"]) == (200, b"", "4")
 
 
 def fails(*_: Any) -> None:
@@ -670,9 +670,9 @@ def test_a_function_that_fails_is_an_internal_error_without_a_word_on_how(
 ) -> None:
     behave(handler)
 
-    answer = api.ask()
+    response = api.ask()
 
-    assert (answer.status, answer.body) == (500, b'{"message":"Internal Server Error"}')
+    assert (response.status, response.body) == (500, b'{"message":"Internal Server Error"}')
     assert json.loads(api.log[-1])["why"] == why
 
 
@@ -689,12 +689,12 @@ def test_no_answer_in_time_is_unavailable(folder: Path, functions: str, behave: 
         Template(folder / "template.yaml"), public_keys(KEY), functions, seconds=0.2, log=log.append
     ) as url:
         began = time.monotonic()
-        answer = Api(url, log).ask()
+        response = Api(url, log).ask()
         waited = time.monotonic() - began
     released.set()
     assert finished.wait(10)
 
-    assert (answer.status, answer.body) == (503, b'{"message":"Service Unavailable"}')
+    assert (response.status, response.body) == (503, b'{"message":"Service Unavailable"}')
     assert 0.2 <= waited < 5
     assert json.loads(log[0])["why"] == "no response within 0.2 s"
     assert INTEGRATION_SECONDS == 30
@@ -704,9 +704,9 @@ def test_a_lambda_that_does_not_answer_is_an_internal_error(folder: Path) -> Non
     log: list[str] = []
     nobody = f"http://{HOST}:{free_port()}"
     with gateway.serve(Template(folder / "template.yaml"), public_keys(KEY), nobody, log=log.append) as url:
-        answer = Api(url, log).ask()
+        response = Api(url, log).ask()
 
-    assert (answer.status, answer.body) == (500, b'{"message":"Internal Server Error"}')
+    assert (response.status, response.body) == (500, b'{"message":"Internal Server Error"}')
     assert json.loads(log[0])["why"].startswith("the local Lambda does not respond: ")
 
 
@@ -714,10 +714,10 @@ def test_a_lambda_that_does_not_answer_is_an_internal_error(folder: Path) -> Non
 
 
 def test_every_request_is_a_line_that_names_its_route_and_nothing_else_that_was_sent(api: Api) -> None:
-    answer = api.ask("/items/secret%22path/parts/2?secret=query", headers=[("X-Secret", "header")])
+    response = api.ask("/items/secret%22path/parts/2?secret=query", headers=[("X-Secret", "header")])
 
     line = json.loads(api.log[-1])
-    assert line.pop("id") == answer.headers["apigw-requestid"]
+    assert line.pop("id") == response.headers["apigw-requestid"]
     assert re.fullmatch(r"[\d/A-Za-z:]+ \+0000", line.pop("at"))
     assert re.fullmatch(r"[0-9a-f-]{36}", line.pop("invocation"))
     assert int(line.pop("ms")) >= 0
@@ -726,7 +726,7 @@ def test_every_request_is_a_line_that_names_its_route_and_nothing_else_that_was_
         "method": "GET",
         "route": "GET /items/{item}/parts/{part}",
         "status": "200",
-        "length": str(len(answer.body)),
+        "length": str(len(response.body)),
         "why": "-",
         "who": "-",
     }
@@ -759,7 +759,7 @@ def test_a_template_without_an_http_api_ends_the_start(tmp_path: Path) -> None:
 
 @dataclass
 class Program:
-    """`python -m local.aws.gateway`, in a process of its own."""
+    """`python -m local.aws.gateway` in its own process."""
 
     process: "subprocess.Popen[str]"
 

@@ -1,4 +1,4 @@
-"""The issuer of the laptop's tokens, and the command that prints one."""
+"""The issuer of the laptop's tokens, and the command that prints a token."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the key goes; the folder is not there yet."""
+    """The path of the key file. Its folder does not exist yet."""
     return tmp_path / ".local" / "issuer.json"
 
 
@@ -30,7 +30,7 @@ def run(*options: str) -> "subprocess.CompletedProcess[str]":
 
 
 def claims(token: str) -> Any:
-    """What a token says, unchecked."""
+    """The claims of a token, without a check of its signature."""
     return json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))
 
 
@@ -47,7 +47,7 @@ def test_who_comes_second_while_the_key_is_made_gets_the_first_ones(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = signing_key(path)
-    monkeypatch.setattr(Path, "exists", lambda _: False)  # as it was when the second looked
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # as the second process saw it
 
     assert signing_key(path) == key
     assert list(path.parent.iterdir()) == [path]
@@ -73,7 +73,7 @@ def test_a_file_that_holds_no_key_is_told_in_one_line(path: Path, content: str) 
     with pytest.raises(StartError) as raised:
         signing_key(path)
 
-    assert str(raised.value) == f"{path} holds no key; remove it and a new one is made"
+    assert str(raised.value) == f"{path} does not contain a key; remove the file, and a new key is generated"
 
 
 def test_a_folder_that_cannot_be_is_told_in_one_line(path: Path) -> None:
@@ -110,4 +110,4 @@ def test_a_token_for_nobody_is_refused_in_one_line() -> None:
     done = run("--subject", "", "--account", "acme")
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "token: for whom? make token SUBJECT=<user id>, or SERVICE_ACCOUNT=<id>\n"
+    assert done.stderr == "token: a subject is required: make token SUBJECT=<user id>, or SERVICE_ACCOUNT=<id>\n"

@@ -1,4 +1,4 @@
-"""How the laptop stack starts and ends its programs: by the kernel's help on Linux, and by watching elsewhere."""
+"""How the laptop stack starts and ends its programs: with the kernel's help on Linux, and by polling elsewhere."""
 
 import os
 import re
@@ -24,10 +24,10 @@ DEAF_PROGRAM = ["sh", "-c", "trap '' TERM; echo $$; while true; do sleep 0.1; do
 
 @pytest.fixture(params=["here", "elsewhere"])
 def env(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    """What makes a program believe that it runs on this system, or on one without a signal at a parent's death."""
+    """Variables that make a program believe it runs here, or on a system that sends no signal when a parent ends."""
     if request.param == "here":
         return {}
-    # Python runs this file first. What it imports must still see the true platform.
+    # Python runs this file first. The modules that it imports must still see the real platform.
     disguise = "import ctypes, socket, subprocess, sys, threading\nsys.platform = 'darwin'\n"
     (tmp_path / "sitecustomize.py").write_text(disguise)
     return {"PYTHONPATH": str(tmp_path)}
@@ -52,14 +52,14 @@ def has_spoken(log: Path) -> Callable[[], bool]:
 
 
 def runs(pid: int) -> bool:
-    """Whether this process has not ended yet (one that has may still wait to be collected)."""
+    """Whether this process has not ended. A zombie has ended."""
     command = ["ps", "-o", "stat=", "-p", str(pid)]
     return subprocess.run(command, text=True, capture_output=True, check=False).stdout.strip()[:1] not in ("", "Z")
 
 
 @contextmanager
 def supervisor(code: str, *arguments: str, env: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process that runs this code and then only waits."""
+    """A process that runs this code and then waits."""
     command = [sys.executable, "-c", f"import signal, sys\n{code}\nsignal.pause()", *arguments]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, **env}) as running:
         try:
@@ -153,7 +153,7 @@ def test_the_environment_is_added_to_and_the_log_is_written_anew(log: Path) -> N
     ("argv", "sentence"),
     [
         (["sh", "-c", "echo first; echo last; echo; exit 3"], "program ended with code 3: last ({log})"),
-        (["true"], "program ended with code 0: it said nothing ({log})"),
+        (["true"], "program ended with code 0: it printed nothing ({log})"),
         (["no-such-program"], "program ended with code 1: cannot start no-such-program: {missing} ({log})"),
         (["sleep", "60"], "program was not ready within 0.3 s ({log})"),
     ],
@@ -191,5 +191,5 @@ def test_a_port_is_free_again_as_soon_as_its_server_has_ended() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port)), server.accept()[0] as connection:
-            connection.shutdown(socket.SHUT_RDWR)  # ended by the server's side, which has to remember it for a while
+            connection.shutdown(socket.SHUT_RDWR)  # the side that closes first keeps the port in TIME_WAIT
     require_free_port(port, "Part", "PART_PORT")

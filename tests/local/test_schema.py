@@ -1,6 +1,6 @@
-"""The schema tool against the real engine: what it shows, what it writes, and what it refuses."""
+"""The schema tool on the real engine: what it shows, what it writes, and what it refuses."""
 
-from __future__ import annotations  # grpcio's own classes are generic in its stubs alone
+from __future__ import annotations  # grpcio's own classes are generic only in its stubs
 
 import datetime
 import ipaddress
@@ -59,7 +59,7 @@ definition docs/document {
 
 
 def canonical(text: str) -> str:
-    """A text as SpiceDB gives it back once it has been written."""
+    """A text as SpiceDB returns it after it was written."""
     engine = LocalSpiceDB(0, TOKEN, text)
     server = Server(f"127.0.0.1:{engine.port}", TOKEN, tls=False)
     try:
@@ -70,7 +70,7 @@ def canonical(text: str) -> str:
 
 
 class Laptop:
-    """A SpiceDB of the test's own, and the tool run against it."""
+    """A SpiceDB for one test, and the tool that runs on it."""
 
     def __init__(self, text: str, tmp_path: Path) -> None:
         self.engine = LocalSpiceDB(0, TOKEN, text)
@@ -83,7 +83,7 @@ class Laptop:
         return main(["--endpoint", self.endpoint, "--insecure", "--schema", str(self._file), *arguments])
 
     def write_relationships(self, *texts: str) -> None:
-        """Each as resource#relation@subject, with [limit] or [expiration] after it where the relation demands it."""
+        """Each as resource#relation@subject, with [limit] or [expiration] after it if the relation requires it."""
         updates = [
             RelationshipUpdate(operation=RelationshipUpdate.OPERATION_TOUCH, relationship=relationship(text))
             for text in texts
@@ -270,7 +270,7 @@ def test_what_belongs_to_others_stays_byte_for_byte(
 
 
 def test_the_merged_text_keeps_what_a_spicedb_that_stores_texts_verbatim_holds() -> None:
-    """Newer servers can give back what was written, with every comment, partial and order of the author's."""
+    """Newer servers can return the text as it was written, with its comments, its partials and its order."""
     theirs = (
         "// ours, all of it\nuse partial\n\n"
         + OTHERS.removeprefix("use self\n")
@@ -287,7 +287,7 @@ def test_the_merged_text_keeps_what_a_spicedb_that_stores_texts_verbatim_holds()
 def test_a_definition_that_both_have_is_merged_member_by_member(
     laptop: Callable[[str], Laptop], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Given another team's user and agent, which say more than ours and lack what we need."""
+    """Given another team's user and agent, which have members that ours lack, and lack members of ours."""
     shared = laptop(
         """
         /** theirs */
@@ -494,7 +494,7 @@ def test_a_subject_type_with_relationships_is_not_removed(
 def test_counting_what_is_in_the_way_goes_on_over_pages_and_stops_at_a_limit(
     laptop: Callable[[str], Laptop], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Given more relationships that stay than a page holds, and then as many in the way as are counted."""
+    """Given more relationships that stay than fit in a page, and then as many orphans as are counted."""
     monkeypatch.setattr(schema_server, "COUNT_UP_TO", 5)
     shared = laptop("definition user {}\ndefinition agent {\n\trelation owner: user | user:*\n}\n")
     shared.write_relationships(*(f"agent:a{number}#owner@user:u" for number in range(12)))
@@ -677,7 +677,7 @@ def test_it_runs_as_a_command_and_shows_its_exit_codes_in_the_help(laptop: Calla
 
 
 class _Stub(grpc.GenericRpcHandler):
-    """A SpiceDB that does what the engine cannot be made to do: speak TLS, and lose the answer to a write."""
+    """A SpiceDB that does what the engine cannot do on request: use TLS, and lose the response to a write."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
@@ -688,12 +688,12 @@ class _Stub(grpc.GenericRpcHandler):
         token = next((str(value) for key, value in call.invocation_metadata if key == "authorization"), "")
         self.asked.append((method, token))
 
-        def answer(_request: bytes, _context: grpc.ServicerContext) -> bytes:
+        def respond(_request: bytes, _context: grpc.ServicerContext) -> bytes:
             if method == "WriteSchema":
                 self.released.wait()
             return ReadSchemaResponse(schema_text="definition user {}").SerializeToString()
 
-        return grpc.unary_unary_rpc_method_handler(answer)
+        return grpc.unary_unary_rpc_method_handler(respond)
 
 
 @pytest.fixture

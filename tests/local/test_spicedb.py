@@ -51,7 +51,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpcutil import insecure_bearer_token_credentials
 
 from local.stack.process import StartError, accepts_connections
-from local.stack.spicedb import LocalSpiceDB, _status
+from local.stack.spicedb import LocalSpiceDB
+from local.stack.spicedb_errors import status
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = (ROOT / "schema/schedules.zed").read_text()
@@ -185,7 +186,7 @@ def test_a_schedule_can_be_used_only_by_those_who_may_also_use_its_agent(client:
 
 def test_a_schedule_without_an_agent_can_be_used_by_nobody(client: Client, name: str) -> None:
     write(client, f"agent_schedule:{name}#owner@user:alice")
-    answer = client.CheckPermission(
+    response = client.CheckPermission(
         CheckPermissionRequest(
             consistency=NOW,
             resource=thing(f"agent_schedule:{name}"),
@@ -194,7 +195,7 @@ def test_a_schedule_without_an_agent_can_be_used_by_nobody(client: Client, name:
         ),
         timeout=5,
     )
-    assert answer.permissionship == CheckPermissionResponse.PERMISSIONSHIP_NO_PERMISSION
+    assert response.permissionship == CheckPermissionResponse.PERMISSIONSHIP_NO_PERMISSION
 
 
 def test_a_lease_must_expire(client: Client, name: str) -> None:
@@ -343,8 +344,8 @@ def call(
         function = getattr(channel, kind)(path)
         message: Any = iter([request]) if client_streams else request
         try:
-            answer = function(message, metadata=metadata, timeout=5)
-            pytest.fail(f"{path} answered {list(answer)}")
+            response = function(message, metadata=metadata, timeout=5)
+            pytest.fail(f"{path} returned {list(response)}")
         except grpc.RpcError as error:
             return error
 
@@ -366,7 +367,7 @@ def test_a_method_that_the_engine_does_not_offer_is_unimplemented_and_named(spic
     for method in missing:
         error = call(spicedb.port, method, ("authorization", "Bearer local"))
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert error.details() == f"{method[0]} is not offered by the local SpiceDB"
+        assert error.details() == f"the local SpiceDB does not offer {method[0]}"
 
 
 @pytest.mark.parametrize(
@@ -386,7 +387,7 @@ def test_a_method_that_the_engine_does_not_offer_is_unimplemented_and_named(spic
     ],
 )
 def test_the_status_in_the_engine_s_text_is_taken_as_it_is(text: str, code: grpc.StatusCode, description: str) -> None:
-    assert _status(text) == (code, description)
+    assert status(text) == (code, description)
 
 
 def test_a_request_that_is_no_message_is_an_error_and_not_the_end_of_the_server(

@@ -1,4 +1,4 @@
-"""`python -m local.stack`, as a person has it: started in a terminal, used from a second one, ended with Ctrl-C."""
+"""`python -m local.stack` as a person uses it: started in a terminal, used from a second one, ended with Ctrl-C."""
 
 import asyncio
 import json
@@ -34,16 +34,16 @@ PORTS = ("API_PORT", "AWS_LOCAL_PORT", "SPICEDB_PORT", "TEMPORAL_PORT", "TEMPORA
 UP = "The stack is up."
 IN_THE_SHOW = "1  A schedule is created"
 MACHINES = "arn:aws:states:us-east-1:123456789012:stateMachine:"
-# What a second terminal does not know.
+# What the environment of a second terminal does not have.
 NOT_OURS = ("ONCE", "PERSIST", *PORTS)
 
 
 @dataclass
 class Run:
-    """A stack in a session of its own, as in a terminal of its own, whose output goes to files.
+    """A stack in its own session, as in its own terminal. Its output goes to files.
 
     Attributes:
-        mark: a word in the environment of all its processes.
+        mark: a text in the environment of all its processes.
     """
 
     process: "subprocess.Popen[bytes]"
@@ -62,44 +62,44 @@ class Run:
         return (self.folder / "err").read_text()
 
     def wait_for(self, text: str) -> None:
-        """Wait until it has printed this."""
+        """Wait until it has printed this text."""
         self.until(lambda: text in self.out())
 
     def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for this, which has to come about before the run ends."""
+        """Wait until the condition is true. It has to become true before the run ends."""
         until(lambda: condition() or self.process.poll() is not None)
         assert condition(), self.err() or self.out()
 
     def ctrl_c(self) -> None:
-        """Do what a terminal does: a signal to everything in its foreground."""
+        """Send SIGINT to its whole process group, as a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def wait(self) -> int:
-        """Wait for its end. Answers the exit code."""
+        """Wait for its end. Returns the exit code."""
         return self.process.wait(60)
 
     def processes(self) -> dict[int, str]:
-        """Every process of it that has not ended: pid and command line."""
+        """Its processes that have not ended: pid and command line."""
         command = ["ps", "axeww", "-o", "pid=,command="]
         listed = subprocess.run(command, text=True, capture_output=True, check=True)
         lines = [line.split(maxsplit=1) for line in listed.stdout.splitlines() if self.mark in line]
         return {int(pid): command for pid, command in lines}
 
     def blocks_signals(self) -> bool:
-        """Whether a signal to the supervisor waits until it looks for it: from the first lines of local.stack on."""
+        """Whether the supervisor blocks signals, which it does from the first lines of local.stack on."""
         command = ["ps", "-o", "blocked=", "-p", str(self.process.pid)]
         mask = subprocess.run(command, text=True, capture_output=True, check=True).stdout
         return int(mask, 16) != 0
 
     def pid(self, words: str) -> int:
-        """The pid of its one process whose command line has these words."""
+        """The pid of its only process whose command line contains these words."""
         (pid,) = (pid for pid, command in self.processes().items() if words in command)
         return pid
 
 
 @contextmanager
 def started(folder: Path, variables: Mapping[str, str] = {}, project: Path = ROOT) -> Iterator[Run]:
-    """A stack on free ports, or those that the variables name."""
+    """A stack on free ports, or on the ports in the variables."""
     folder.mkdir(parents=True, exist_ok=True)
     ports = {variable: variables.get(variable, str(free_port())) for variable in PORTS}
     mark = f"RUN={uuid.uuid4().hex}"
@@ -125,20 +125,20 @@ def started(folder: Path, variables: Mapping[str, str] = {}, project: Path = ROO
 
 
 def elsewhere() -> dict[str, str]:
-    """The environment of a terminal that knows nothing of a stack, nor of a `make test` that runs this."""
+    """The environment of a terminal without the variables of a stack or of a `make test` that runs this."""
     return {name: value for name, value in os.environ.items() if name not in (*NOT_OURS, "MAKEFLAGS", "MAKELEVEL")}
 
 
 def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
+        assert time.monotonic() < deadline, "the condition did not become true"
         time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder; `data` in it is where Temporal keeps its data."""
+    """A folder. Temporal keeps its data in `data` below it."""
     return tmp_path_factory.mktemp("stack")
 
 
@@ -157,7 +157,7 @@ def broken(place: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def stack(place: Path, broken: Run) -> Iterator[Run]:
-    """A stack that is up, on the data that `broken` left. Ctrl-C ends it."""
+    """A running stack on the data that `broken` left. Ctrl-C ends it."""
     assert broken.process.returncode is not None
     with started(place / "second", {"PERSIST": str(place / "data")}) as run:
         run.wait_for(UP)
@@ -193,20 +193,20 @@ def request(agent: str, name: str) -> str:
 
 
 def create(endpoints: Endpoints, agent: str, name: str = "daily") -> Any:
-    """Create a schedule and wait for it. Answers how the execution ended."""
+    """Create a schedule and wait for the end. Returns how the execution ended."""
     machine = MACHINES + "create-schedule-express"
     return stepfunctions(endpoints.aws).start_sync_execution(stateMachineArn=machine, input=request(agent, name))
 
 
 def delete(endpoints: Endpoints, agent: str, name: str = "daily") -> Any:
-    """Delete it, likewise."""
+    """Delete a schedule and wait for the end. Returns how the execution ended."""
     deletion = json.dumps({"agent_id": agent, "schedule_name": name})
     machine = MACHINES + "delete-schedule-express"
     return stepfunctions(endpoints.aws).start_sync_execution(stateMachineArn=machine, input=deletion)
 
 
 def relationships(address: str, schedule_id: str) -> set[str]:
-    """What SpiceDB has on a schedule, each as `relation@type:id`."""
+    """SpiceDB's relationships of a schedule, each as `relation@type:id`."""
     wanted = ReadRelationshipsRequest(
         consistency=Consistency(fully_consistent=True),
         relationship_filter=RelationshipFilter(resource_type="agent_schedule", optional_resource_id=schedule_id),
@@ -216,7 +216,7 @@ def relationships(address: str, schedule_id: str) -> set[str]:
 
 
 def schedule(address: str, schedule_id: str) -> ScheduleDescription | None:
-    """A schedule as Temporal has it."""
+    """A schedule in Temporal, or None."""
 
     async def describe() -> ScheduleDescription:
         client = await Client.connect(address)
@@ -231,7 +231,7 @@ def schedule(address: str, schedule_id: str) -> ScheduleDescription | None:
 
 
 def address(stack: Run, what: str) -> str:
-    """Where something answers, as the stack has printed it."""
+    """The address of a part, as the stack printed it."""
     printed = re.search(rf"^  {what} +(?P<address>[^\s,]+)", stack.out(), re.MULTILINE)
     assert printed, stack.out()
     return printed["address"]
@@ -333,15 +333,15 @@ def test_temporals_web_interface_answers(stack: Run) -> None:
 def test_what_it_prints_to_be_pasted_works(stack: Run) -> None:
     pasted = re.search(r"^make agent .*?^END$", stack.out(), re.MULTILINE | re.DOTALL)
     assert pasted
-    # As it stands, but make does not look whether .venv, from which this test may be running, is to be made anew.
+    # As printed, but make must not rebuild .venv, because this test may run from it.
     script = f'make() {{ command make --assume-old=.venv/.ready "$@"; }}\n{pasted[0]}\n'
     shell = ["sh", "-eu"]
     done = subprocess.run(shell, input=script, cwd=ROOT, env=elsewhere(), text=True, capture_output=True, check=True)
-    owns, *answers, ended = done.stdout.splitlines()
+    owns, *responses, ended = done.stdout.splitlines()
     assert (owns, ended.partition(" ")[0], done.stderr) == ("user bob owns agent my-agent", "SUCCEEDED", "")
-    created, listed, paused, deleted = (json.loads(answer) for answer in answers)
+    created, listed, paused, deleted = (json.loads(response) for response in responses)
     assert (created["state"], paused["state"]) == ("ACTIVE", "PAUSED")
-    assert listed["next_page_token"] is None, "which may trail the create by a moment"
+    assert listed["next_page_token"] is None, "the list may not contain the schedule yet"
     assert deleted == {"id": "my-agent--daily", "message": "schedule deleted"}
     assert "owner@user:bob" in relationships(stack.endpoints.spicedb, "my-agent--hourly")
     assert schedule(stack.endpoints.temporal, "my-agent--hourly")
@@ -363,7 +363,7 @@ def test_what_temporal_keeps_has_no_relationships_until_it_is_deleted_and_create
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--owner", "bob", "--agent", ""], "both are needed: make agent OWNER=<user id> AGENT=<agent id>"),
+        (["--owner", "bob", "--agent", ""], "both are required: make agent OWNER=<user id> AGENT=<agent id>"),
         (
             ["--owner", "bob", "--agent", "a--b"],
             "AGENT 'a--b' must be letters, digits and single hyphens, with a letter or digit at both ends",
@@ -374,7 +374,7 @@ def test_what_temporal_keeps_has_no_relationships_until_it_is_deleted_and_create
         ),
         (
             ["--owner", "bob", "--agent", "a"],
-            "SpiceDB does not answer on 127.0.0.1:{port}; is `make run` up, with the same SPICEDB_PORT?",
+            "SpiceDB does not respond on 127.0.0.1:{port}; is `make run` up, with the same SPICEDB_PORT?",
         ),
     ],
 )
@@ -403,11 +403,11 @@ def test_a_port_that_is_taken_is_told_in_one_line(stack: Run, tmp_path: Path, va
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"AWS_LOCAL_PORT": "abc"}, "AWS_LOCAL_PORT=abc is no port number (1 to 65535)"),
-        ({"TEMPORAL_UI_PORT": "65536"}, "TEMPORAL_UI_PORT=65536 is no port number (1 to 65535)"),
+        ({"AWS_LOCAL_PORT": "abc"}, "AWS_LOCAL_PORT=abc is not a port number (1 to 65535)"),
+        ({"TEMPORAL_UI_PORT": "65536"}, "TEMPORAL_UI_PORT=65536 is not a port number (1 to 65535)"),
         (
             {"SPICEDB_PORT": "64999", "TEMPORAL_PORT": "64999"},
-            "SPICEDB_PORT and TEMPORAL_PORT are both 64999; each needs a port of its own",
+            "SPICEDB_PORT and TEMPORAL_PORT are both 64999; each needs its own port",
         ),
         ({"PERSIST": __file__}, f"PERSIST={__file__} cannot be a folder: File exists"),
         (
@@ -453,7 +453,7 @@ def test_interrupted_before_the_show_is_over_it_ends_everything(tmp_path: Path, 
             run.process.terminate()
         else:
             run.ctrl_c()
-        # Should the show have been over sooner than this test, its end counts.
+        # If the show ended before the signal, the exit code is that of the show.
         assert run.wait() == (0 if UP in run.out() else 130)
         assert run.err() == ""
         assert not run.processes()

@@ -138,8 +138,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME",
-        help="take this definition#member, or this caveat, from the file, even if the server's changes; "
-        "may be repeated",
+        help="take this definition#member, or this caveat, from the file, even if that changes or removes what the "
+        "server has; may be repeated",
     )
     given = parser.parse_args(arguments)
     if given.insecure and given.ca:
