@@ -14,7 +14,7 @@ from local.aws.template import Authorizer
 _ALGORITHMS = ["RS256"]
 
 
-class Unauthorized(Exception):
+class TokenRefused(Exception):
     """A request has no valid token.
 
     The text is the reason, in fixed words: it contains nothing of the token, so that it can be logged.
@@ -26,7 +26,7 @@ class Unauthorized(Exception):
         return f'Bearer scope="" error="invalid_token" error_description="{self}"'
 
 
-class NoToken(Unauthorized):
+class TokenMissing(TokenRefused):
     """A request has no token at all."""
 
     @property
@@ -42,12 +42,12 @@ def verified_claims(values: Iterable[str], authorizer: Authorizer, keys: KeySet)
         keys: the issuer's public keys.
 
     Raises:
-        Unauthorized: there is no token, or API Gateway would not accept it.
+        TokenRefused: there is no token, or API Gateway would not accept it.
     """
     # Two headers are joined to one value with a comma in it, which is not a token.
     token = re.sub("^bearer +", "", ",".join(values), flags=re.IGNORECASE)
     if not token:
-        raise NoToken("no token")
+        raise TokenMissing("no token")
     return {name: _text(claim) for name, claim in _verified(token, authorizer, keys).items()}
 
 
@@ -55,7 +55,7 @@ def _verified(token: str, authorizer: Authorizer, keys: KeySet) -> dict[str, Any
     """The claims of a valid token. The times in it are compared to the second, with no allowance for a wrong clock.
 
     Raises:
-        Unauthorized: it is not a JWT, is not signed with RS256 by a key of the set that it names, is not meant for
+        TokenRefused: it is not a JWT, is not signed with RS256 by a key of the set that it names, is not meant for
             this API, has expired, or is not valid yet.
     """
     required = jwt.JWTClaimsRegistry(iss={"essential": True, "value": authorizer.issuer}, exp={"essential": True})
@@ -63,20 +63,20 @@ def _verified(token: str, authorizer: Authorizer, keys: KeySet) -> dict[str, Any
         decoded = jwt.decode(token, keys, algorithms=_ALGORITHMS)
         required.validate(decoded.claims)
     except ExpiredTokenError:
-        raise Unauthorized("the token has expired") from None
+        raise TokenRefused("the token has expired") from None
     except BadSignatureError:
-        raise Unauthorized("the token's signature is not valid") from None
+        raise TokenRefused("the token's signature is not valid") from None
     except ClaimError as error:
-        raise Unauthorized(f"the token's claim {error.claim} is not valid") from None
+        raise TokenRefused(f"the token's claim {error.claim} is not valid") from None
     except Exception:  # noqa: BLE001 - a malformed token makes the library raise errors of any type
-        raise Unauthorized("the token is not valid") from None
+        raise TokenRefused("the token is not valid") from None
     # When a token names no key, the library uses the only key of the set.
     if "kid" not in decoded.header:
-        raise Unauthorized("the token names no key")
+        raise TokenRefused("the token names no key")
     # API Gateway checks client_id when there is no aud.
     audience = decoded.claims.get("aud", decoded.claims.get("client_id"))
     if not any(name in (audience if isinstance(audience, list) else [audience]) for name in authorizer.audience):
-        raise Unauthorized("the token does not have a valid audience")
+        raise TokenRefused("the token does not have a valid audience")
     return decoded.claims
 
 

@@ -128,7 +128,7 @@ class _Gateway:
     def _claims(self, request: Request, settings: Authorizer) -> dict[str, str]:
         try:
             return authorizer.verified_claims(request.fields.get(settings.header, []), settings, self._keys)
-        except authorizer.Unauthorized as error:
+        except authorizer.TokenRefused as error:
             record, headers = {"authorizer.error": str(error)}, {"www-authenticate": error.challenge}
             raise _Refused(401, record, headers) from None
 

@@ -93,7 +93,7 @@ class HttpResponse:
 
 
 @dataclass
-class Api:
+class Gateway:
     """A running gateway, and the lines of its log."""
 
     url: str
@@ -156,10 +156,10 @@ def functions(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def api(folder: Path, functions: str) -> Iterator[Api]:
+def api(folder: Path, functions: str) -> Iterator[Gateway]:
     log: list[str] = []
     with gateway.serve(Template(folder / "template.yaml"), public_keys(KEY), functions, log=log.append) as url:
-        yield Api(url, log)
+        yield Gateway(url, log)
 
 
 @pytest.fixture
@@ -213,8 +213,8 @@ def test_without_a_default_route_what_fits_none_is_not_found(folder: Path, funct
     log: list[str] = []
 
     with gateway.serve(Template(tmp_path / "template.yaml"), public_keys(KEY), functions, log=log.append) as url:
-        response = Api(url, log).ask("/nowhere", token="")
-        docs = Api(url, log).ask("/docs", token="")
+        response = Gateway(url, log).ask("/nowhere", token="")
+        docs = Gateway(url, log).ask("/docs", token="")
 
     assert (response.status, response.body) == (404, b'{"message":"Not Found"}')
     assert docs.status == 404
@@ -224,7 +224,7 @@ def test_without_a_default_route_what_fits_none_is_not_found(folder: Path, funct
 # Events
 
 
-def test_a_function_gets_an_event_of_payload_format_2(api: Api) -> None:
+def test_a_function_gets_an_event_of_payload_format_2(api: Gateway) -> None:
     before = int(time.time() * 1000)
 
     event = api.ask("/items/a%20b/parts/7?q=1%2B1&r=x&q=%C3%A9&s=", headers=[("User-Agent", "tests")]).event
@@ -272,7 +272,7 @@ def test_a_function_gets_an_event_of_payload_format_2(api: Api) -> None:
     }
 
 
-def test_what_a_request_has_not_is_not_in_its_event(api: Api) -> None:
+def test_what_a_request_has_not_is_not_in_its_event(api: Gateway) -> None:
     event = api.ask("/open", token="").event
 
     assert event.keys() == {
@@ -288,7 +288,7 @@ def test_what_a_request_has_not_is_not_in_its_event(api: Api) -> None:
     assert "authorizer" not in event["requestContext"]
 
 
-def test_headers_come_in_lower_case_joined_and_without_cookies(api: Api) -> None:
+def test_headers_come_in_lower_case_joined_and_without_cookies(api: Gateway) -> None:
     sent = [
         ("X-Twice", "one"),
         ("x-twice", "two"),
@@ -310,7 +310,7 @@ def test_headers_come_in_lower_case_joined_and_without_cookies(api: Api) -> None
     assert not {"cookie", "connection"} & event["headers"].keys()
 
 
-def test_a_trace_header_is_kept(api: Api) -> None:
+def test_a_trace_header_is_kept(api: Gateway) -> None:
     event = api.ask(headers=[("X-Amzn-Trace-Id", "Root=1-67000000-0123456789abcdef01234567;Sampled=1")]).event
 
     assert event["headers"]["x-amzn-trace-id"] == "Root=1-67000000-0123456789abcdef01234567;Sampled=1"
@@ -325,7 +325,9 @@ def test_a_trace_header_is_kept(api: Api) -> None:
         ("http://elsewhere/items/a/parts/b?c", "/items/a/parts/b", "c"),
     ],
 )
-def test_the_raw_path_is_decoded_and_cut_at_a_question_mark(api: Api, target: str, raw_path: str, query: str) -> None:
+def test_the_raw_path_is_decoded_and_cut_at_a_question_mark(
+    api: Gateway, target: str, raw_path: str, query: str
+) -> None:
     event = api.ask(target).event
 
     assert event["routeKey"] == "GET /items/{item}/parts/{part}"
@@ -346,7 +348,9 @@ def test_the_raw_path_is_decoded_and_cut_at_a_question_mark(api: Api, target: st
         (None, b"{}", True),
     ],
 )
-def test_a_body_is_text_only_of_a_type_that_is(api: Api, content_type: str | None, body: bytes, encoded: bool) -> None:
+def test_a_body_is_text_only_of_a_type_that_is(
+    api: Gateway, content_type: str | None, body: bytes, encoded: bool
+) -> None:
     headers = [("Content-Type", content_type)] if content_type else []
 
     event = api.ask("/items/1", "POST", headers=headers, body=body).event
@@ -356,14 +360,14 @@ def test_a_body_is_text_only_of_a_type_that_is(api: Api, content_type: str | Non
     assert event["headers"]["content-length"] == str(len(body))
 
 
-def test_a_body_in_chunks_arrives_whole(api: Api) -> None:
+def test_a_body_in_chunks_arrives_whole(api: Gateway) -> None:
     event = api.ask("/items/1", "POST", headers=[("Content-Type", "text/plain")], body=iter([b"one", b"two"])).event
 
     assert (event["body"], event["headers"]["content-length"]) == ("onetwo", "6")
     assert "transfer-encoding" not in event["headers"]
 
 
-def test_claims_come_as_texts(api: Api) -> None:
+def test_claims_come_as_texts(api: Gateway) -> None:
     token = issue(groups=["a", "b"], level=3, admin=True, scope=None, nested={"a": 1})
 
     authorizer = api.ask(token=token).event["requestContext"]["authorizer"]
@@ -464,7 +468,7 @@ OTHER_AUDIENCE = "the token does not have a valid audience"
     ],
 )
 def test_a_token_that_is_not_in_order_is_unauthorized(
-    api: Api, behave: Behave, make: Callable[[], str], why: str
+    api: Gateway, behave: Behave, make: Callable[[], str], why: str
 ) -> None:
     called: list[Any] = []
     behave(lambda event, _: called.append(event))
@@ -478,14 +482,14 @@ def test_a_token_that_is_not_in_order_is_unauthorized(
     assert called == []
 
 
-def test_a_request_without_a_token_is_unauthorized(api: Api) -> None:
+def test_a_request_without_a_token_is_unauthorized(api: Gateway) -> None:
     response = api.ask(token="")
 
     assert (response.status, response.body) == (401, b'{"message":"Unauthorized"}')
     assert response.headers["www-authenticate"] == "Bearer"
 
 
-def test_a_request_with_two_tokens_is_unauthorized(api: Api) -> None:
+def test_a_request_with_two_tokens_is_unauthorized(api: Gateway) -> None:
     assert api.ask(headers=[("Authorization", f"Bearer {issue()}")]).status == 401
 
 
@@ -501,16 +505,16 @@ def test_a_request_with_two_tokens_is_unauthorized(api: Api) -> None:
         lambda: issue(nbf=int(time.time())),
     ],
 )
-def test_a_token_that_is_in_order_is_taken(api: Api, make: Callable[[], str]) -> None:
+def test_a_token_that_is_in_order_is_taken(api: Gateway, make: Callable[[], str]) -> None:
     assert api.ask(token="", headers=[("Authorization", make())]).status == 200
 
 
-def test_a_route_without_authorizer_takes_any_token_and_none(api: Api) -> None:
+def test_a_route_without_authorizer_takes_any_token_and_none(api: Gateway) -> None:
     assert "authorizer" not in api.ask("/open", token="garbage").event["requestContext"]
     assert api.ask("/docs", token="").event["routeKey"] == "GET /docs"
 
 
-def test_what_no_route_takes_needs_a_token_too(api: Api) -> None:
+def test_what_no_route_takes_needs_a_token_too(api: Gateway) -> None:
     assert api.ask("/open", "POST").event["routeKey"] == "$default"
     assert api.ask("/open", "POST", token="").status == 401
     assert api.ask("/docs", "POST", token="").status == 401
@@ -522,15 +526,15 @@ def test_a_key_that_the_issuer_has_added_counts(folder: Path, functions: str) ->
     keys = KeySet([*public_keys(old), *public_keys(KEY)])
 
     with gateway.serve(Template(folder / "template.yaml"), keys, functions, log=lambda _: None) as url:
-        assert Api(url, []).ask().status == 200
-        assert Api(url, []).ask(token=issue(old, {"kid": old.kid})).status == 200
-        assert Api(url, []).ask(token=issue(old)).status == 401
+        assert Gateway(url, []).ask().status == 200
+        assert Gateway(url, []).ask(token=issue(old, {"kid": old.kid})).status == 200
+        assert Gateway(url, []).ask(token=issue(old)).status == 401
 
 
 # Limits
 
 
-def test_a_head_that_is_too_large_is_refused(api: Api) -> None:
+def test_a_head_that_is_too_large_is_refused(api: Gateway) -> None:
     def ask(length: int) -> HttpResponse:
         return api.ask("/open", token="", headers=[("X-Padding", "x" * length)])
 
@@ -543,7 +547,7 @@ def test_a_head_that_is_too_large_is_refused(api: Api) -> None:
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_a_body_that_is_too_large_is_refused(api: Api, chunked: bool) -> None:
+def test_a_body_that_is_too_large_is_refused(api: Gateway, chunked: bool) -> None:
     body = bytes(MAX_BODY_BYTES + 1)
 
     # Without a token: the size is checked first.
@@ -553,7 +557,7 @@ def test_a_body_that_is_too_large_is_refused(api: Api, chunked: bool) -> None:
     assert MAX_BODY_BYTES == 10_485_760
 
 
-def test_an_event_that_lambda_would_not_take_is_refused(api: Api) -> None:
+def test_an_event_that_lambda_would_not_take_is_refused(api: Gateway) -> None:
     text = [("Content-Type", "text/plain")]
 
     assert api.ask("/items/1", "POST", headers=text, body=b"x" * (MAX_PAYLOAD_BYTES - 10_000)).status == 200
@@ -568,7 +572,7 @@ def test_an_event_that_lambda_would_not_take_is_refused(api: Api) -> None:
         b"POST /open HTTP/1.1\r\nContent-Length: 9\r\n\r\nshort",
     ],
 )
-def test_what_is_no_http_is_told_so_in_json(api: Api, sent: bytes) -> None:
+def test_what_is_no_http_is_told_so_in_json(api: Gateway, sent: bytes) -> None:
     with socket.create_connection((HOST, int(api.url.rpartition(":")[2])), timeout=10) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
@@ -613,7 +617,7 @@ def test_what_is_no_http_is_told_so_in_json(api: Api, sent: bytes) -> None:
     ],
 )
 def test_a_functions_answer_becomes_the_response(
-    api: Api, behave: Behave, returned: Any, status: int, body: bytes, headers: dict[str, str]
+    api: Gateway, behave: Behave, returned: Any, status: int, body: bytes, headers: dict[str, str]
 ) -> None:
     behave(lambda *_: returned)
 
@@ -624,13 +628,13 @@ def test_a_functions_answer_becomes_the_response(
     assert re.fullmatch(r"[\w-]{15}=", response.headers["apigw-requestid"])
 
 
-def test_every_cookie_is_a_header_of_its_own(api: Api, behave: Behave) -> None:
+def test_every_cookie_is_a_header_of_its_own(api: Gateway, behave: Behave) -> None:
     behave(lambda *_: {"statusCode": 200, "cookies": ["a=1; Path=/", "b=2"], "headers": {"Set-Cookie": "c=3"}})
 
     assert api.ask().headers.get_all("set-cookie") == ["c=3", "a=1; Path=/", "b=2"]
 
 
-def test_an_answer_to_head_has_no_body(api: Api, behave: Behave) -> None:
+def test_an_answer_to_head_has_no_body(api: Gateway, behave: Behave) -> None:
     behave(lambda *_: {"statusCode": 200, "body": "four"})
 
     response = api.ask(method="HEAD")
@@ -666,7 +670,7 @@ def fails(*_: Any) -> None:
     ],
 )
 def test_a_function_that_fails_is_an_internal_error_without_a_word_on_how(
-    api: Api, behave: Behave, handler: Handler, why: str
+    api: Gateway, behave: Behave, handler: Handler, why: str
 ) -> None:
     behave(handler)
 
@@ -689,7 +693,7 @@ def test_no_answer_in_time_is_unavailable(folder: Path, functions: str, behave: 
         Template(folder / "template.yaml"), public_keys(KEY), functions, seconds=0.2, log=log.append
     ) as url:
         began = time.monotonic()
-        response = Api(url, log).ask()
+        response = Gateway(url, log).ask()
         waited = time.monotonic() - began
     released.set()
     assert finished.wait(10)
@@ -704,7 +708,7 @@ def test_a_lambda_that_does_not_answer_is_an_internal_error(folder: Path) -> Non
     log: list[str] = []
     nobody = f"http://{HOST}:{free_port()}"
     with gateway.serve(Template(folder / "template.yaml"), public_keys(KEY), nobody, log=log.append) as url:
-        response = Api(url, log).ask()
+        response = Gateway(url, log).ask()
 
     assert (response.status, response.body) == (500, b'{"message":"Internal Server Error"}')
     assert json.loads(log[0])["why"].startswith("the local Lambda does not respond: ")
@@ -713,7 +717,7 @@ def test_a_lambda_that_does_not_answer_is_an_internal_error(folder: Path) -> Non
 # The log
 
 
-def test_every_request_is_a_line_that_names_its_route_and_nothing_else_that_was_sent(api: Api) -> None:
+def test_every_request_is_a_line_that_names_its_route_and_nothing_else_that_was_sent(api: Gateway) -> None:
     response = api.ask("/items/secret%22path/parts/2?secret=query", headers=[("X-Secret", "header")])
 
     line = json.loads(api.log[-1])
@@ -795,8 +799,8 @@ def test_the_command_takes_the_tokens_of_make_token_logs_and_ends_when_asked(
 
         command = [sys.executable, "-m", "local.stack.issuer", "--subject", "alice"]
         printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        assert Api(url, []).ask(token=printed.stdout.strip()).status == 200
-        assert Api(url, []).ask(token=issue()).status == 401
+        assert Gateway(url, []).ask(token=printed.stdout.strip()).status == 200
+        assert Gateway(url, []).ask(token=issue()).status == 401
 
         process.send_signal(number)
         output, errors = process.communicate(timeout=10)
@@ -804,7 +808,7 @@ def test_the_command_takes_the_tokens_of_make_token_logs_and_ends_when_asked(
     assert (process.returncode, errors) == (0, "")
 
 
-def test_a_taken_port_and_a_wrong_parameter_are_one_line_and_exit_1(folder: Path, api: Api) -> None:
+def test_a_taken_port_and_a_wrong_parameter_are_one_line_and_exit_1(folder: Path, api: Gateway) -> None:
     taken = api.url.rpartition(":")[2]
     with Program.start(folder / "template.yaml", "--port", taken) as process:
         message = f"port {taken} (HTTP API) is taken; set API_PORT to another\n"
