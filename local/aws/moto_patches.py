@@ -1,6 +1,6 @@
 # mypy: allow-untyped-calls
 # mypy: disable-error-code="assignment, attr-defined, method-assign"
-# - this file replaces parts of moto, which has no types and whose annotations forbid it.
+# - to replace parts of moto is the purpose of this file, and its annotations do not allow for it.
 """Changes inside moto's interpreter of state machines, for what it lacks or does differently from AWS.
 
 `install` makes them, and StepFunctions calls it. They hold for the whole process. Each change reads from the execution

@@ -1,6 +1,6 @@
 # mypy: allow-untyped-calls
-# mypy: disable-error-code="arg-type, assignment, attr-defined, method-assign, override, union-attr"
-# - moto has no types, and the annotations of its two backends contradict each other.
+# mypy: disable-error-code="arg-type, attr-defined, override, union-attr"
+# - moto has two backends for state machines, and their annotations contradict each other.
 """Step Functions on a laptop: moto's interpreter runs the shipped ASL, corrected where moto differs from AWS.
 
 This module extends moto's classes: executions that know how they ended (_Execution), machines that can run
