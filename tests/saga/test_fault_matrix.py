@@ -227,6 +227,8 @@ def _wrong(case: Case, before: World, after: World, ended: Ended, ours: dict[str
         if told == "created":
             if not (mine and after.in_step and ended.output["registered"] == bool(after.held)):
                 yield "it is not created"
+            if not (ended.output["read_back"] or case.lasting):
+                yield "it is not read back, although no fault lasted"
         elif told == "replayed":
             if not (before.memo and before.in_step and after == before):
                 yield "there is nothing to replay"
