@@ -15,9 +15,9 @@ from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
 from local.aws.step_functions import StepFunctions
 from local.stack.endpoints import state_machine_arn
 from saga_core.settings import call_settings
-from tests.saga.conftest import Ended
 from tests.saga.scenarios import Scenario, Scene
 from tests.support.proxy import FaultProxy
+from tests.support.saga_stack import Ended
 
 SPICEDB_METHODS = frozenset(permission_service_pb2.DESCRIPTOR.services_by_name["PermissionsService"].methods_by_name)
 

@@ -17,8 +17,8 @@ from saga_core.deadlines import Deadline
 from saga_core.steps import Memo, TemporalCreateStep
 from saga_spicedb import spicedb
 from saga_temporal import MEMO_KEY, temporal
-from tests.saga.conftest import Ended, Stack
 from tests.support.proxy import Fault
+from tests.support.saga_stack import Ended, Stack
 
 Request = dict[str, Any]
 

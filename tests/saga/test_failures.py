@@ -9,8 +9,8 @@ import pytest
 from functions.register import app as register
 from local.aws.lambda_runtime import LambdaRuntime
 from saga_spicedb import connection
-from tests.saga.conftest import Ended, Stack
 from tests.support.proxy import Fault
+from tests.support.saga_stack import Ended, Stack
 
 FAILED_CREATE = ["WasRegistered", "Compensate", "OriginalError", "Failed"]
 

@@ -27,11 +27,11 @@ from local.aws.template import Template
 from saga_core.settings import call_settings
 from saga_spicedb import gateway as spicedb_gateway
 from saga_temporal import gateway as temporal_gateway
-from tests.saga.conftest import Ended, Stack
 from tests.saga.play import PATIENT_SECONDS, SPICEDB_METHODS, Play, engine
 from tests.saga.scenarios import NOTHING, SCENARIOS, Scenario, Scene, World, alices_create_comes_late, answer
 from tests.support.machines import DEFINITIONS, template
 from tests.support.proxy import Fault, FaultProxy
+from tests.support.saga_stack import Ended, Stack
 
 TEMPORAL_METHODS = frozenset(service_pb2.DESCRIPTOR.services_by_name["WorkflowService"].methods_by_name)
 MACHINES = {name: DEFINITIONS[name.replace("-", "_")] for name in ("create-schedule", "delete-schedule")}

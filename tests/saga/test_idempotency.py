@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from local.stack.endpoints import state_machine_arn
-from tests.saga.conftest import Stack
 from tests.support.proxy import Fault
+from tests.support.saga_stack import Stack
 
 NOBODY: dict[str, Any] = {"principal": None}
 WITH_AND_WITHOUT_CREATOR = pytest.mark.parametrize("who", [{}, NOBODY], ids=["with creator", "without creator"])

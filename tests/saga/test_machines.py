@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from local.stack.endpoints import state_machine_arn
-from tests.saga.conftest import Stack
+from tests.support.saga_stack import Stack
 
 
 def test_the_express_machines_do_the_same_synchronously(stack: Stack) -> None:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tests.saga.conftest import Stack
 from tests.support.proxy import Fault
+from tests.support.saga_stack import Stack
 
 
 def test_1_register_writes_edge_owner_fence_and_lease_before_temporal_is_touched(stack: Stack) -> None:

@@ -52,9 +52,9 @@ from saga_core.deadlines import Deadline
 from saga_core.errors import TemporalUnavailable
 from saga_spicedb import spicedb
 from saga_temporal import temporal
-from tests.saga.conftest import APPS
 from tests.support.ports import free_port
 from tests.support.proxy import Fault, FaultProxy, fault_proxy
+from tests.support.saga_stack import APPS
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

@@ -1,0 +1,63 @@
+"""Writes relationships straight to SpiceDB, past the proxies, as an operator does.
+
+A relationship is a text, ``resource:id#relation@subject:id``; its ids are already encoded.
+"""
+
+from datetime import datetime
+
+from authzed.api.v1 import (
+    DeleteRelationshipsRequest,
+    InsecureClient,
+    ObjectReference,
+    Relationship,
+    RelationshipFilter,
+    RelationshipUpdate,
+    SubjectReference,
+    WriteRelationshipsRequest,
+)
+
+_RPC_SECONDS = 10.0
+
+
+def touch(client: InsecureClient, *texts: str, expires_at: datetime | None = None) -> None:
+    """Write relationships in one transaction; those that exist already stay. All expire at ``expires_at``, if given."""
+    _write(client, RelationshipUpdate.OPERATION_TOUCH, texts, expires_at)
+
+
+def remove(client: InsecureClient, *texts: str) -> None:
+    """Remove relationships in one transaction; those that do not exist are ignored."""
+    _write(client, RelationshipUpdate.OPERATION_DELETE, texts, None)
+
+
+def remove_all(client: InsecureClient, *, schedule_id: str = "", relation: str = "") -> None:
+    """Remove every relationship of a schedule, or with one relation on any schedule."""
+    found = RelationshipFilter(
+        resource_type="agent_schedule", optional_resource_id=schedule_id, optional_relation=relation
+    )
+    client.DeleteRelationships(DeleteRelationshipsRequest(relationship_filter=found), timeout=_RPC_SECONDS)
+
+
+def _write(
+    client: InsecureClient,
+    operation: RelationshipUpdate.Operation.ValueType,
+    texts: tuple[str, ...],
+    expires_at: datetime | None,
+) -> None:
+    updates = [RelationshipUpdate(operation=operation, relationship=_parsed(text, expires_at)) for text in texts]
+    client.WriteRelationships(WriteRelationshipsRequest(updates=updates), timeout=_RPC_SECONDS)
+
+
+def _parsed(text: str, expires_at: datetime | None) -> Relationship:
+    resource, _, rest = text.partition("#")
+    relation, _, subject = rest.partition("@")
+    relationship = Relationship(
+        resource=_object(resource), relation=relation, subject=SubjectReference(object=_object(subject))
+    )
+    if expires_at is not None:
+        relationship.optional_expires_at.FromDatetime(expires_at)
+    return relationship
+
+
+def _object(text: str) -> ObjectReference:
+    object_type, _, object_id = text.partition(":")
+    return ObjectReference(object_type=object_type, object_id=object_id)

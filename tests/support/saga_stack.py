@@ -1,0 +1,274 @@
+"""The shipped state machines, the real handlers and the real engines, with a fault proxy in front of each engine."""
+
+import asyncio
+import json
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from authzed.api.v1 import InsecureClient
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from functions.compensate import app as compensate
+from functions.deregister import app as deregister
+from functions.register import app as register
+from functions.temporal_create import app as temporal_create
+from functions.temporal_delete import app as temporal_delete
+from functions.temporal_describe import app as temporal_describe
+from local.aws.server import serve
+from local.aws.step_functions import Backoff
+from local.aws.template import Template
+from local.stack import clients
+from local.stack.endpoints import Endpoints, state_machine_arn
+from saga_core import ids, settings
+from saga_spicedb import spicedb
+from saga_temporal import temporal
+from tests.support import relationships
+from tests.support.proxy import Fault, FaultProxy
+
+if TYPE_CHECKING:
+    from mypy_boto3_stepfunctions import SFNClient
+
+RPC_SECONDS = "0.5"
+APPS = (register, temporal_create, temporal_describe, compensate, temporal_delete, deregister)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """An execution that is over.
+
+    Attributes:
+        states: the states it entered, in order.
+        output: decoded; None unless it succeeded.
+        error, cause: as Step Functions gives them; None unless it failed.
+    """
+
+    arn: str
+    status: str
+    states: list[str]
+    output: Any
+    error: str | None
+    cause: str | None
+
+    @property
+    def registration(self) -> str:
+        """The fence of this execution."""
+        return ids.registration(self.arn)
+
+    @property
+    def message(self) -> str:
+        """The errorMessage in the cause of a function's error."""
+        return str(json.loads(self.cause or "{}")["errorMessage"])
+
+
+@dataclass
+class Stack:
+    """The running stack, as a caller and an operator see it."""
+
+    spicedb: FaultProxy
+    temporal: FaultProxy
+    authorization: InsecureClient
+    scheduler: Client
+    loop: asyncio.AbstractEventLoop
+    sfn: "SFNClient" = field(init=False)
+    backoffs: list[Backoff] = field(default_factory=list)
+    interruptions: dict[str, Callable[[], object]] = field(default_factory=dict)
+    agent: str = field(default_factory=lambda: f"agent-{uuid.uuid4().hex[:12]}")
+
+    def request(self, name: str = "daily", **changes: Any) -> dict[str, Any]:
+        """A create request of alice, who owns the agent."""
+        schedule = {"name": name, "workflow_name": "Report", "task_queue": "reports", "interval_seconds": 3600}
+        return {
+            "agent_id": self.agent,
+            "principal": {"user_id": "alice"},
+            "schedule": {**schedule, **changes},
+        }
+
+    def deletion(self, name: str = "daily") -> dict[str, Any]:
+        """A delete request."""
+        return {"agent_id": self.agent, "schedule_name": name}
+
+    def start(self, machine: str, request: object) -> str:
+        """Start an execution. Returns its ARN."""
+        return self.sfn.start_execution(
+            stateMachineArn=state_machine_arn(machine), name=str(uuid.uuid4()), input=json.dumps(request)
+        )["executionArn"]
+
+    def run(self, machine: str, request: object) -> Ended:
+        """Start an execution and wait for its end."""
+        return self.ended(self.start(machine, request))
+
+    def ended(self, arn: str) -> Ended:
+        """Wait for the end of an execution."""
+        while (described := self.sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
+            time.sleep(0.02)
+        events = self.sfn.get_execution_history(executionArn=arn, maxResults=1000)["events"]
+        return Ended(
+            arn=arn,
+            status=described["status"],
+            states=[e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e],
+            output=json.loads(described["output"]) if "output" in described else None,
+            error=described.get("error"),
+            cause=described.get("cause"),
+        )
+
+    def create(self, request: Mapping[str, Any] | None = None) -> Ended:
+        """Run the create machine."""
+        return self.run("create-schedule", self.request() if request is None else request)
+
+    def interrupt(self, request: Mapping[str, Any], at: str) -> Ended:
+        """Run the create machine and stop it in ``at``, CreateSchedule or ReadBack, before it has done anything."""
+        name = str(uuid.uuid4())
+        arn = f"{state_machine_arn('create-schedule').replace(':stateMachine:', ':execution:')}:{name}"
+        self.temporal.inject({"CreateSchedule": "CreateSchedule", "ReadBack": "DescribeSchedule"}[at], Fault.REFUSED)
+        self.on_wait(at, lambda: self.sfn.stop_execution(executionArn=arn))
+        self.sfn.start_execution(
+            stateMachineArn=state_machine_arn("create-schedule"), name=name, input=json.dumps(request)
+        )
+        return self.ended(arn)
+
+    def delete(self, name: str = "daily") -> Ended:
+        """Run the delete machine."""
+        return self.run("delete-schedule", self.deletion(name))
+
+    def held(self, name: str = "daily") -> dict[str, str]:
+        """What SpiceDB holds for a schedule: relation to subject, without expiries."""
+        lines = clients.relationships(self.authorization, self._id(name))
+        pairs: Iterator[list[str]] = (line.partition("#")[2].partition("[")[0].split("@") for line in lines)
+        return dict(pairs)
+
+    def registered(self, by: Ended) -> dict[str, str]:
+        """What SpiceDB has to hold for a schedule that ``by`` created for alice."""
+        return {
+            "owner": "user:alice",
+            "parent_agent": f"agent:{self.agent}",
+            "registered_by": f"registration:{by.registration}",
+            "creating": f"registration:{by.registration}",
+        }
+
+    def scheduled(self, name: str = "daily") -> dict[str, Any] | None:
+        """The memo of a schedule in Temporal; None if Temporal has no such schedule."""
+
+        async def describe() -> dict[str, Any]:
+            handle = self.scheduler.get_schedule_handle(self._id(name))
+            memo: dict[str, Any] = (await (await handle.describe()).memo())["agent_schedule"]
+            return memo
+
+        try:
+            return self.loop.run_until_complete(describe())
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+
+    def on_wait(self, state: str, act: Callable[[], object]) -> None:
+        """Do something once, while an execution waits in ``state`` before a retry."""
+        self.interruptions[state] = act
+
+    def waited(self, backoff: Backoff) -> None:
+        """Note a wait before a retry, and do what `on_wait` asked for."""
+        self.backoffs.append(backoff)
+        if act := self.interruptions.pop(backoff.state, None):
+            act()
+
+    def grant(self, relation: str, subject: str, name: str = "daily") -> None:
+        """Give somebody a relation on a schedule, as a person with the right to do so would."""
+        relationships.touch(self.authorization, f"agent_schedule:{self._id(name)}#{relation}@{subject}")
+
+    def end_lease(self, name: str = "daily") -> None:
+        """Remove the lease of the create that holds a schedule's name, as if it had expired."""
+        if lease := self.held(name).get("creating"):
+            relationships.remove(self.authorization, f"agent_schedule:{self._id(name)}#creating@{lease}")
+
+    def own_agent(self, user: str) -> None:
+        """Make a user own the agent."""
+        relationships.touch(self.authorization, self._ownership(user))
+
+    def disown(self, user: str) -> None:
+        """Take the agent away from a user."""
+        relationships.remove(self.authorization, self._ownership(user))
+
+    def remove_all(self, name: str = "daily") -> None:
+        """Remove every relationship of a schedule, as an operator would."""
+        relationships.remove_all(self.authorization, schedule_id=self._id(name))
+
+    def _id(self, name: str) -> str:
+        return ids.schedule_id(self.agent, name)
+
+    def _ownership(self, user: str) -> str:
+        return f"agent:{self.agent}#owner@user:{ids.encode_subject_id(user)}"
+
+    @staticmethod
+    def reconnect() -> None:
+        """Let every function read its environment and connect anew, as a fresh process would."""
+        spicedb.cache_clear()
+        temporal.cache_clear()
+
+    def waits(self, ended: Ended) -> list[str]:
+        """The states that an execution waited in before a retry, once for each wait."""
+        return [backoff.state for backoff in self.backoffs if backoff.execution_arn == ended.arn]
+
+
+@contextmanager
+def serving(
+    endpoints: Endpoints, proxies: tuple[FaultProxy, FaultProxy, Template], time_scale: float
+) -> Iterator[Stack]:
+    """The template's machines and functions, served between the proxies and a caller.
+
+    Timeouts of functions and tasks are ``time_scale`` times what the template and the machines say.
+    """
+    spicedb_proxy, temporal_proxy, template = proxies
+    loop = asyncio.new_event_loop()
+    stack = Stack(
+        spicedb=spicedb_proxy,
+        temporal=temporal_proxy,
+        authorization=clients.spicedb(endpoints),
+        scheduler=loop.run_until_complete(clients.temporal(endpoints)),
+        loop=loop,
+    )
+    with (
+        serve(template, time_scale=time_scale, on_backoff=stack.waited) as endpoint_url,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("RPC_TIMEOUT_SECONDS", RPC_SECONDS)
+        stack.sfn = clients.stepfunctions(Endpoints(aws_port=int(endpoint_url.rpartition(":")[2])))
+        yield stack
+    for cached in (spicedb, temporal, settings.call_settings):
+        cached.cache_clear()
+    loop.close()
+
+
+@contextmanager
+def fresh(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """The stack, without faults, with an agent of its own that alice owns; functions die where a fault kills them."""
+    stack.spicedb.clear()
+    stack.temporal.clear()
+    stack.interruptions.clear()
+    stack.agent = f"agent-{uuid.uuid4().hex[:12]}"
+    stack.own_agent("alice")
+    for app in APPS:
+        monkeypatch.setattr(app, "handler", _mortal(app.handler, stack))
+    yield stack
+    stack.spicedb.clear()
+    stack.temporal.clear()
+
+
+def _mortal(handler: Any, stack: Stack) -> Any:
+    """The handler, in a process that dies where the proxy says so: whatever it returns is lost."""
+
+    def invoke(event: Any, context: Any) -> Any:
+        try:
+            return handler(event, context)
+        finally:
+            for proxy in (stack.spicedb, stack.temporal):
+                if proxy.killed.is_set():
+                    proxy.killed.clear()
+                    sys.exit(1)
+
+    return invoke
