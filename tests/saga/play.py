@@ -1,4 +1,4 @@
-"""Plays a scenario: runs its state machine in this process, watches every state and call, and stops it at will."""
+"""Plays an expected run: runs its machine in this process, notes every state and call, and stops it on demand."""
 
 import datetime
 import json
@@ -15,12 +15,12 @@ from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
 from local.aws.step_functions import StepFunctions
 from local.stack.endpoints import state_machine_arn
 from saga_core.settings import call_settings
-from tests.saga.scenarios import Scenario, Scene
+from tests.saga.expected_runs import ExpectedRun
+from tests.saga.scene import Scene
 from tests.support.proxy import FaultProxy
 from tests.support.saga_stack import Ended
 
 SPICEDB_METHODS = frozenset(permission_service_pb2.DESCRIPTOR.services_by_name["PermissionsService"].methods_by_name)
-
 
 # As template.yaml has it: no call is late but the one that is made to be, however busy the machine.
 PATIENT_SECONDS = "3"
@@ -34,23 +34,23 @@ def set_rpc_timeout(seconds: str) -> None:
 
 
 def engine(method: str) -> str:
-    """Whose method it is, ``spicedb`` or ``temporal``."""
+    """The engine that a method belongs to, ``spicedb`` or ``temporal``."""
     return "spicedb" if method in SPICEDB_METHODS else "temporal"
 
 
 @dataclass
 class Play:
-    """One execution of a scenario.
+    """One execution of an expected run.
 
     Attributes:
         stop_in: the state that the execution is stopped in, before that state does anything.
-        hasty_in: the state whose function waits for no call longer than a test wants to, until `be_patient`.
-        steps: the states entered so far, each with the calls made in it, as `Scenario.steps` has them.
+        hasty_in: the state whose function waits only a short time for a call, until `be_patient`.
+        steps: the states entered so far, each with the calls made in it, in the form of `ExpectedRun.steps`.
     """
 
     machines: StepFunctions
     scene: Scene
-    scenario: Scenario
+    expected: ExpectedRun
     stop_in: str | None = None
     hasty_in: str | None = None
     steps: list[str] = field(default_factory=list)
@@ -77,7 +77,7 @@ class Play:
             # The last that moto does between two states, in the execution's own thread.
             moto.setattr(CommonStateField, "_eval_body", entering)
             execution = self.machines.start_execution(
-                state_machine_arn(self.scenario.machine), self._name, json.dumps(self.scenario.request(self.scene))
+                state_machine_arn(self.expected.machine), self._name, json.dumps(self.expected.request(self.scene))
             )
             execution.over.wait()
             described = execution.described()
