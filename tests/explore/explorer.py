@@ -1,127 +1,32 @@
 """Enumerates every interleaving of some operations, at the granularity of one RPC, with up to a number of faults.
 
-The world is a value: what both engines hold, where each execution stands, and what has happened that an answer may be
-judged by. A move lets one execution's next RPC happen, with or without a fault; everything between two RPCs is local to
-an execution and follows at once. Worlds that are reached in several ways are entered once, so that the search is
+A move lets one execution's next RPC happen, with or without a fault; everything between two RPCs is local to an
+execution and follows at once. Worlds that are reached in several ways are entered once, so that the search is
 exhaustive and ends; the number of interleavings is counted along the way and not by walking each of them.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from enum import Enum
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import grpc
-from temporalio.api.common.v1 import Memo
 from temporalio.service import RPCStatusCode
 
 from saga_core import ids
-from saga_temporal import MEMO_KEY
 from tests.explore import spicedb_model, temporal_model
-from tests.explore.handlers import START, Answer, Error, Reply, Rpc, apply, step
-from tests.explore.interpreter import Ending, Json, Machine, Position
+from tests.explore.handlers import Raised, Reply, Returned, Rpc, apply, step
+from tests.explore.interpreter import Ending, Machine, Position
+from tests.explore.spicedb_requests import SpiceDBFailure
+from tests.explore.world import NOW, Move, Operation, Process, RpcFault, World, aged, holdings, registration_of
 
-NOW = START.timestamp()
-
-
-class Fault(Enum):
-    """What may happen to an RPC. A reply that is too late is a lost reply to the one who waited for it."""
-
-    NONE = ""
-    REFUSED = "refused"
-    LOST = "reply lost"
-    KILLED_BEFORE = "function killed before"
-    KILLED_AFTER = "function killed after"
-    STOPPED = "execution stopped, function goes on"
-
-    @property
-    def takes_effect(self) -> bool:
-        """Whether the engine sees the RPC."""
-        return self not in (Fault.REFUSED, Fault.KILLED_BEFORE)
-
-
-FAULTS = tuple(fault for fault in Fault if fault is not Fault.NONE)
 _UNAVAILABLE = {
-    "spicedb": Reply("failure", spicedb_model.Failure(grpc.StatusCode.UNAVAILABLE)),
-    "temporal": Reply("failure", temporal_model.Failure(RPCStatusCode.UNAVAILABLE)),
+    "spicedb": Reply("failure", SpiceDBFailure(grpc.StatusCode.UNAVAILABLE)),
+    "temporal": Reply("failure", temporal_model.TemporalFailure(RPCStatusCode.UNAVAILABLE)),
 }
-_KILLED = Error("Runtime.ExitError", '{"errorMessage":"Runtime exited","errorType":"Runtime.ExitError"}')
+_KILLED = Raised("Runtime.ExitError", '{"errorMessage":"Runtime exited","errorType":"Runtime.ExitError"}')
 _STOPPED = Ending("ABORTED")
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One execution to be explored.
-
-    Attributes:
-        name: as traces show it.
-        kind: ``create_schedule`` or ``delete_schedule``.
-        request: its input.
-    """
-
-    name: str
-    kind: str
-    request: str
-
-    @property
-    def execution_id(self) -> str:
-        """Its ARN."""
-        return f"arn:aws:states:us-east-1:123456789012:execution:{self.kind}:{self.name}"
-
-    @property
-    def registration(self) -> str:
-        """Its fence."""
-        return ids.registration(self.execution_id)
-
-    @property
-    def context(self) -> Json:
-        """Its context object."""
-        return Machine.context(self.execution_id, json.loads(self.request))
-
-
-@dataclass(frozen=True)
-class Process:
-    """Where an execution stands: before an RPC of its task's function, or at its end.
-
-    Attributes:
-        rpc: the next RPC; None at the end.
-        replies: what the function has been answered so far.
-        stopped: the execution is over, but its function goes on by itself.
-    """
-
-    position: Position
-    replies: tuple[Reply, ...] = ()
-    rpc: Rpc | None = None
-    stopped: bool = False
-
-
-@dataclass(frozen=True)
-class World:
-    """Everything there is.
-
-    Attributes:
-        processes: one an operation, in order.
-        faults: how many have happened.
-        deleted: registrations whose schedule a delete has removed.
-        wronged: what an RPC did that none may do; empty while all is well.
-    """
-
-    spicedb: spicedb_model.State
-    temporal: temporal_model.State
-    processes: tuple[Process, ...]
-    faults: int = 0
-    deleted: frozenset[str] = frozenset()
-    wronged: str = ""
-
-
-@dataclass(frozen=True)
-class Move:
-    """One RPC of one operation, and what happened to it."""
-
-    operation: int
-    fault: Fault
 
 
 @dataclass
@@ -250,8 +155,8 @@ class Explorer:
         for index, process in enumerate(world.processes):
             if process.rpc is None:
                 continue
-            for fault in Fault:
-                if fault is not Fault.NONE and (world.faults == self.scenario.most_faults or process.stopped):
+            for fault in RpcFault:
+                if fault is not RpcFault.NONE and (world.faults == self.scenario.most_faults or process.stopped):
                     continue
                 yield Move(index, fault), self.move(world, Move(index, fault))
 
@@ -270,7 +175,7 @@ class Explorer:
             spicedb,
             temporal,
             (*world.processes[: move.operation], moved, *world.processes[move.operation + 1 :]),
-            world.faults + (move.fault is not Fault.NONE),
+            world.faults + (move.fault is not RpcFault.NONE),
             deleted,
             wronged,
         )
@@ -284,7 +189,7 @@ class Explorer:
         """Run one operation to its end, with nothing else going on and without faults."""
         process, spicedb, temporal = self._begin(operation), world.spicedb, world.temporal
         while process.rpc is not None:
-            process, spicedb, temporal = self._moved(operation, process, Fault.NONE, spicedb, temporal)
+            process, spicedb, temporal = self._moved(operation, process, RpcFault.NONE, spicedb, temporal)
         assert process.position.ending
         return replace(world, spicedb=spicedb, temporal=temporal), process.position.ending
 
@@ -303,9 +208,9 @@ class Explorer:
             position = self._after(operation, position, outcome)
         return Process(position)
 
-    def _after(self, operation: Operation, position: Position, outcome: Answer | Error) -> Position:
+    def _after(self, operation: Operation, position: Position, outcome: Returned | Raised) -> Position:
         machine = self._machines[operation.kind]
-        if isinstance(outcome, Answer):
+        if isinstance(outcome, Returned):
             return machine.succeed(position, json.loads(outcome.text), operation.context)
         return machine.fail(position, outcome.name, outcome.cause, operation.context)
 
@@ -313,7 +218,7 @@ class Explorer:
         self,
         operation: Operation,
         process: Process,
-        fault: Fault,
+        fault: RpcFault,
         spicedb: spicedb_model.State,
         temporal: temporal_model.State,
     ) -> tuple[Process, spicedb_model.State, temporal_model.State]:
@@ -324,10 +229,10 @@ class Explorer:
             spicedb, temporal, answered = apply(process.rpc, spicedb, temporal, NOW)
             if self.scenario.forgetful:
                 temporal = temporal_model.live(temporal)
-            reply = reply if fault is Fault.LOST else answered
-        if fault in (Fault.KILLED_BEFORE, Fault.KILLED_AFTER):
+            reply = reply if fault is RpcFault.LOST else answered
+        if fault in (RpcFault.KILLED_BEFORE, RpcFault.KILLED_AFTER):
             return self._settled(operation, self._after(operation, process.position, _KILLED)), spicedb, temporal
-        if fault is Fault.STOPPED:
+        if fault is RpcFault.STOPPED:
             process = replace(process, stopped=True)
         replies = (*process.replies, reply)
         function, payload = self._machines[operation.kind].task(process.position, operation.context)
@@ -358,34 +263,9 @@ class Explorer:
             process, operation = world.processes[move.operation], self.scenario.operations[move.operation]
             assert process.rpc
             world = self.move(world, move)
-            fault = f"  *** {move.fault.value} ***" if move.fault is not Fault.NONE else ""
+            fault = f"  *** {move.fault.value} ***" if move.fault is not RpcFault.NONE else ""
             yield f"{number:3}. {operation.name:10} {process.position.state:16} {process.rpc.method}{fault}"
             yield f"{'':36}{holdings(world, names)}"
             ending = world.processes[move.operation].position.ending
             if ending and not process.position.ending:
                 yield f"     {operation.name} ended: {ending.status} {ending.error or ending.output} {ending.cause}"
-
-
-def aged(state: spicedb_model.State) -> spicedb_model.State:
-    """The relationships once every lease is over, before any has been collected."""
-    return frozenset(t if t[5] is None else (*t[:5], NOW - 1) for t in state)
-
-
-def registration_of(stored: temporal_model.Stored) -> str:
-    """The registration in the memo of a schedule in the model."""
-    return str(memo_of(stored)["registration"])
-
-
-@cache
-def memo_of(stored: temporal_model.Stored) -> Json:
-    """The memo of a schedule in the model."""
-    return json.loads(Memo.FromString(stored.memo).fields[MEMO_KEY].data)
-
-
-def holdings(world: World, names: Mapping[str, str]) -> str:
-    """What the engines hold of the schedule, in a few words."""
-    fences = [names.get(t[4], t[4]) for t in world.spicedb if t[2] == "registered_by"]
-    grants = [f"{t[2]}:{t[4]}" for t in world.spicedb if t[2] in ("viewer", "editor") and t[0] == "agent_schedule"]
-    schedules = [names.get(registration_of(stored), "?") for stored in temporal_model.live(world.temporal)]
-    held = ", ".join([*(f"registered by {name}" for name in fences), *grants]) or "-"
-    return f"SpiceDB: {held}; Temporal: {', '.join(f'made by {name}' for name in schedules) or '-'}"

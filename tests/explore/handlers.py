@@ -28,6 +28,7 @@ from saga_spicedb import SpiceDB
 from saga_temporal import Temporal
 from tests.explore import spicedb_model, temporal_model
 from tests.explore.interpreter import dumps
+from tests.explore.spicedb_requests import SpiceDBFailure
 
 APPS: dict[str, ModuleType] = {
     "Register": register,
@@ -51,14 +52,14 @@ class Rpc:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Returned:
     """What a handler returned, as canonical JSON text."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Error:
+class Raised:
     """What a handler raised: the name Step Functions sees, and the cause."""
 
     name: str
@@ -67,13 +68,13 @@ class Error:
 
 @dataclass(frozen=True)
 class Reply:
-    """What an engine answered. ``body`` is a message's bytes, a tuple of them for a stream, or a Failure."""
+    """What an engine answered. ``body`` is a message's bytes, a tuple of them for a stream, or the engine's failure."""
 
     kind: str
     body: Any
 
 
-Next = Rpc | Answer | Error
+Next = Rpc | Returned | Raised
 
 
 class _Suspended(BaseException):
@@ -157,10 +158,10 @@ def step(function: str, payload: str, replies: tuple[Reply, ...]) -> Next:
         answer = APPS[function].handler.__wrapped__(json.loads(payload), _Context())
     except _Suspended as suspended:
         return suspended.rpc
-    except Exception as error:  # noqa: BLE001 - whatever a handler raises is its answer
+    except Exception as error:  # noqa: BLE001 - whatever a handler raises is its result
         name = type(error).__name__
-        return Error(name, dumps({"errorMessage": str(error), "errorType": name}))
-    return Answer(dumps(answer))
+        return Raised(name, dumps({"errorMessage": str(error), "errorType": name}))
+    return Returned(dumps(answer))
 
 
 @cache
@@ -169,10 +170,10 @@ def apply(rpc: Rpc, spicedb: Any, temporal: Any, now: float) -> tuple[Any, Any, 
     request = _REQUESTS[rpc.method].FromString(rpc.request)
     if rpc.engine == "spicedb":
         spicedb, reply = spicedb_model.apply(spicedb, rpc.method, request, now)
-        failed = isinstance(reply, spicedb_model.Failure)
+        failed = isinstance(reply, SpiceDBFailure)
     else:
         temporal, reply = temporal_model.apply(temporal, rpc.method, request, now)
-        failed = isinstance(reply, temporal_model.Failure)
+        failed = isinstance(reply, temporal_model.TemporalFailure)
     if failed:
         return spicedb, temporal, Reply("failure", reply)
     if isinstance(reply, list):

@@ -1,7 +1,8 @@
 """What Temporal does with schedules, as a function: a state and a request in, a state and a reply out.
 
-The explorer drives the handlers against this; test_conformance.py holds it against the server. It knows CreateSchedule,
-DescribeSchedule and DeleteSchedule in one namespace that exists; a schedule in it never runs or ends by itself.
+The explorer drives the handlers against this; test_temporal_model.py compares it with the server. It knows
+CreateSchedule, DescribeSchedule and DeleteSchedule in one namespace that exists; a schedule in it never runs or ends by
+itself.
 
 The server keeps the run of a deleted schedule on record until its retention is over, and compares request ids with it
 too. So a create that repeats the request id of the schedule deleted *last* under the name succeeds and creates nothing.
@@ -55,7 +56,7 @@ State = frozenset[Stored]
 
 
 @dataclass(frozen=True)
-class Failure:
+class TemporalFailure:
     """A call that Temporal refuses."""
 
     code: RPCStatusCode
@@ -66,9 +67,9 @@ class _Creation(NamedTuple):
     memo: bytes
 
 
-_INVALID = Failure(RPCStatusCode.INVALID_ARGUMENT)
-_ABSENT = Failure(RPCStatusCode.NOT_FOUND)
-_EXISTS_ALREADY = Failure(RPCStatusCode.ALREADY_EXISTS)
+_INVALID = TemporalFailure(RPCStatusCode.INVALID_ARGUMENT)
+_ABSENT = TemporalFailure(RPCStatusCode.NOT_FOUND)
+_EXISTS_ALREADY = TemporalFailure(RPCStatusCode.ALREADY_EXISTS)
 _CREATED = CreateScheduleResponse()
 _DELETED = DeleteScheduleResponse()
 
@@ -77,7 +78,7 @@ _CRON_ITEM = re.compile(r"(?:\*|(?P<first>\d+)(?:-(?P<last>\d+))?)(?:/(?P<step>\
 
 
 def apply(state: State, method: str, request: Any, now: float) -> tuple[State, Any]:
-    """The state after a call, and its reply: the response or a Failure. ``method`` is named as the client names it.
+    """The state after a call, and its reply: the response or a TemporalFailure. ``method`` is the client's name of it.
 
     Replies are shared between calls: do not change them.
 
@@ -105,7 +106,7 @@ def live(state: State) -> State:
     return frozenset(stored for stored in state if not stored.deleted)
 
 
-def error(failure: Failure) -> RPCError:
+def error(failure: TemporalFailure) -> RPCError:
     """What a client raises for a failure."""
     status: bytes = Status(code=failure.code.value).SerializeToString()
     return RPCError("as the model has it", failure.code, status)

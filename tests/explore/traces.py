@@ -1,14 +1,14 @@
 """Traces as text, so that a counterexample can be kept and replayed: `0 1x 0 …`, an operation's number and a letter."""
 
-from tests.explore.explorer import Fault, Move
+from tests.explore.world import Move, RpcFault
 
 _LETTERS = {
-    Fault.NONE: "",
-    Fault.REFUSED: "r",
-    Fault.LOST: "l",
-    Fault.KILLED_BEFORE: "b",
-    Fault.KILLED_AFTER: "a",
-    Fault.STOPPED: "s",
+    RpcFault.NONE: "",
+    RpcFault.REFUSED: "r",
+    RpcFault.LOST: "l",
+    RpcFault.KILLED_BEFORE: "b",
+    RpcFault.KILLED_AFTER: "a",
+    RpcFault.STOPPED: "s",
 }
 _FAULTS = {letter: fault for fault, letter in _LETTERS.items()}
 

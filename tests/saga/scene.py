@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saga_core.deadlines import Deadline
-from saga_core.models import Memo, TemporalCreateStep
+from saga_core.steps import Memo, TemporalCreateStep
 from saga_spicedb import spicedb
 from saga_temporal import temporal
 from tests.support.saga_stack import Ended, Stack

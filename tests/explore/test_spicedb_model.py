@@ -1,19 +1,15 @@
-"""The models answer what the engines answer, and hold what they hold: the same calls go to both.
+"""The model of SpiceDB replies as SpiceDB does, and holds what SpiceDB holds: the same calls go to both.
 
-Some calls are made through the gateways, the others are requests that a gateway would not make. CONFORMANCE=20 runs
-twenty times as many sequences of calls. A failure tells the state before it, which is all that a repeat needs.
+Some calls are made through the gateway; the others are requests that the gateway would not make. A failure shows the
+state before the call, which is enough to repeat it.
 """
 
-import asyncio
-import os
 import random
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 import pytest
@@ -31,64 +27,18 @@ from authzed.api.v1 import (
     SubjectReference,
     WriteRelationshipsRequest,
 )
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
-from temporalio.api.common.v1 import Memo as MemoMessage
-from temporalio.api.common.v1 import Payload, WorkflowType
-from temporalio.api.schedule.v1 import IntervalSpec, Schedule, ScheduleAction, ScheduleSpec, ScheduleState
-from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
-from temporalio.api.workflowservice.v1 import (
-    CreateScheduleRequest,
-    DeleteScheduleRequest,
-    DescribeScheduleRequest,
-    DescribeScheduleResponse,
-)
-from temporalio.service import RPCError, RPCStatusCode
 
-from local.stack import clients
-from local.stack.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints
+from local.stack.endpoints import SPICEDB_TOKEN
 from local.stack.process import HOST
 from local.stack.spicedb import LocalSpiceDB
 from saga_core import ids
-from saga_core.deadlines import Deadline
-from saga_core.errors import SagaError
-from saga_core.requests import CreateRequest
-from saga_core.steps import Memo
 from saga_spicedb import SpiceDB
 from saga_spicedb.gateway import _reason
-from saga_temporal import Temporal
-from tests.explore import spicedb_model, temporal_model
-from tests.explore.spicedb_model import Tuple
-
-TIMES = int(os.environ.get("CONFORMANCE") or 1)
-RPC_SECONDS = 5.0
-NO_DEADLINE = Deadline(ends_at=float("inf"), per_call=RPC_SECONDS)
-NAMES = ["x", "y"]
-REGISTRATIONS = ["one", "two"]
-
-
-class Call(NamedTuple):
-    """Something to do with an engine, or with the model in its place; the answers can be compared."""
-
-    told: str
-    make: Callable[[Any], Any]
-
-
-def outcome(act: Callable[[], Any]) -> Any:
-    """What a gateway's method answers, or the kind of error that it raises."""
-    try:
-        return act()
-    except SagaError as error:
-        return type(error)
-
-
-def create_request(agent_id: str, creator: dict[str, str] | None, name: str, **schedule: Any) -> CreateRequest:
-    schedule = {"name": name, "workflow_name": "Report", "task_queue": "reports", **schedule}
-    return CreateRequest.parse({"agent_id": agent_id, "schedule": schedule, "principal": creator})
-
-
-# --- SpiceDB --------------------------------------------------------------------------------------------------------
+from tests.explore import spicedb_model
+from tests.explore.conformance import NO_DEADLINE, REGISTRATIONS, RPC_SECONDS, TIMES, Call, create_request, outcome
+from tests.explore.spicedb_requests import SpiceDBFailure, Tuple
+from tests.support.machines import ROOT
 
 SCHEDULE = "agent_schedule"
 CONSISTENCY = Consistency(fully_consistent=True)
@@ -268,9 +218,9 @@ def some_spicedb_call(chance: random.Random, there: list[Tuple], odd: float) -> 
         ("clear", lambda it: it.clear(schedule_id, anyone, NO_DEADLINE)),
         ("deregister", lambda it: it.deregister(schedule_id, anyone, NO_DEADLINE)),
     ]
-    told, act = chance.choice(calls)
+    name, act = chance.choice(calls)
     return Call(
-        f"{told} of {schedule_id} as {creator} with {registration} or {anyone} and lease {lease}",
+        f"{name} of {schedule_id} as {creator} with {registration} or {anyone} and lease {lease}",
         lambda client: outcome(lambda: act(SpiceDB(lambda: client, lease, lambda: now))),
     )
 
@@ -284,7 +234,7 @@ class ModelSpiceDB:
     def __getattr__(self, method: str) -> Callable[..., Any]:
         def call(request: Any, *, timeout: float) -> Any:  # noqa: ARG001 - as the client has it
             self.state, reply = spicedb_model.apply(self.state, method, request, time.time())
-            if isinstance(reply, spicedb_model.Failure):
+            if isinstance(reply, SpiceDBFailure):
                 raise spicedb_model.error(reply)
             return reply
 
@@ -302,7 +252,7 @@ def spicedb_reply(client: Any, request: Message) -> Any:
         reason = _reason(error)
         if reason == "ERROR_REASON_INVALID_FILTER" and method != "ReadRelationships":
             reason = None  # the laptop's front gives this one with streaming calls alone, see local/stack/spicedb.py
-        return spicedb_model.Failure(error.code(), reason)
+        return SpiceDBFailure(error.code(), reason)
     if method == "DeleteRelationships":
         return reply.deletion_progress, reply.relationships_deleted_count
     return reply.permissionship if method == "CheckPermission" else None
@@ -311,7 +261,7 @@ def spicedb_reply(client: Any, request: Message) -> Any:
 @pytest.fixture(scope="module")
 def spicedb_client() -> Iterator[InsecureClient]:
     """A client of a SpiceDB of this file's own, because some of its deletes spare nothing."""
-    schema = Path(__file__).parents[2] / "schema" / "schedules.zed"
+    schema = ROOT / "schema" / "schedules.zed"
     server = LocalSpiceDB(0, SPICEDB_TOKEN, schema.read_text())
     yield InsecureClient(f"{HOST}:{server.port}", SPICEDB_TOKEN)
     server.stop()
@@ -331,7 +281,7 @@ def test_the_model_of_spicedb_answers_as_spicedb_does(spicedb_client: InsecureCl
             there = sorted(model.state, key=str)
             call = some_spicedb_call(chance, there, odd)
             real, modelled = call.make(spicedb_client), call.make(model)
-            assert modelled == real, f"{seed}: {call.told}, with {there}"
+            assert modelled == real, f"{seed}: {call.description}, with {there}"
         for everything in EVERYTHING:
             request = ReadRelationshipsRequest(consistency=CONSISTENCY, relationship_filter=everything)
             real, modelled = spicedb_reply(spicedb_client, request), spicedb_reply(model, request)
@@ -359,7 +309,7 @@ def test_the_model_of_spicedb_refuses_what_chance_seldom_draws_as_spicedb_does(
     real, modelled = (spicedb_reply(client, asked) for client in (spicedb_client, ModelSpiceDB()))
 
     assert modelled == real
-    assert isinstance(real, spicedb_model.Failure)
+    assert isinstance(real, SpiceDBFailure)
 
 
 def test_a_relationship_is_over_when_its_time_comes_in_the_model_as_in_spicedb(spicedb_client: InsecureClient) -> None:
@@ -379,213 +329,3 @@ def test_a_relationship_is_over_when_its_time_comes_in_the_model_as_in_spicedb(s
             for now in (before, time.time())
         ]
         assert len(seen) in [len(replies) for replies in expected]
-
-
-# --- Temporal -------------------------------------------------------------------------------------------------------
-
-LATER = datetime(2100, 1, 1, tzinfo=UTC)  # so that no schedule begins to run
-METHODS = {
-    CreateScheduleRequest: "create_schedule",
-    DescribeScheduleRequest: "describe_schedule",
-    DeleteScheduleRequest: "delete_schedule",
-}
-
-
-def some_schedule(chance: random.Random) -> Schedule:
-    """Mostly one that Temporal takes."""
-    spec = ScheduleSpec(
-        cron_string=chance.choice([[], [], ["0 9 * * 1-5"], ["*/15 8,9 * * *", "0 0 1 1 *"], ["nonsense"]]),
-        interval=[IntervalSpec(interval=Duration(seconds=chance.choice([60] * 10 + [0])))],
-        timezone_name=chance.choice(["", "Europe/Berlin"]),
-    )
-    spec.start_time.FromDatetime(LATER)
-    if chance.random() < 0.3:
-        spec.end_time.FromDatetime(LATER + timedelta(microseconds=1))
-    action = NewWorkflowExecutionInfo(
-        workflow_id="run",
-        workflow_type=WorkflowType(name=chance.choice(["Report"] * 10 + [""])),
-        task_queue=TaskQueue(name="reports"),
-    )
-    return Schedule(
-        spec=spec, action=ScheduleAction(start_workflow=action), state=ScheduleState(paused=chance.random() < 0.5)
-    )
-
-
-def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awaitable[Any]], Any]) -> Call:
-    schedule_id, registration = ids.schedule_id(agent_id, name := chance.choice(NAMES)), chance.choice(REGISTRATIONS)
-    odd_id = chance.choice([schedule_id] * 20 + [""])
-    if chance.random() < 0.5:
-        request: Any = chance.choice(
-            [
-                CreateScheduleRequest(
-                    schedule_id=odd_id,
-                    schedule=some_schedule(chance),
-                    memo=MemoMessage(fields=chance.choice([{}, {"key": Payload(data=chance.randbytes(4))}])),
-                    request_id=chance.choice([registration] * 10 + [""]),
-                ),
-                DescribeScheduleRequest(schedule_id=odd_id),
-                DeleteScheduleRequest(schedule_id=odd_id),
-            ]
-        )
-        request.namespace = NAMESPACE
-        return Call(f"{type(request).__name__} {request}", lambda service: temporal_reply(service, request, run))
-    schedule: dict[str, Any] = chance.choice(
-        [
-            {"interval_seconds": 60, "workflow_params": {"to": ["alice"]}, "execution_timeout_seconds": 9},
-            {"cron_expression": "0 9 * * 1-5", "timezone": "Europe/Berlin", "paused": True},
-            {"cron_expression": "0 9 * *"},
-            {"interval_seconds": 60, "cron_expression": "5 4 * * *", "overlap_policy": "BUFFER_ONE"},
-        ]
-    )
-    creator = chance.choice([None, {"user_id": "alice"}])
-    create = create_request(agent_id, creator, name, start_at=LATER.isoformat(), **schedule)
-    memo = Memo(
-        registration=registration,
-        creator=str(create.creator) if create.creator else None,
-        agent_id=agent_id,
-        request=create.schedule,
-    )
-    over_stray = chance.random() < 0.3
-    calls: list[tuple[str, Callable[[Temporal], Any]]] = [
-        ("create", lambda it: it.create(create, memo, NO_DEADLINE, over_stray=over_stray)),
-        ("describe", lambda it: it.describe(schedule_id, NO_DEADLINE)),
-        ("delete", lambda it: it.delete(schedule_id, NO_DEADLINE)),
-    ]
-    told, act = chance.choice(calls)
-
-    def through_gateway(service: Any) -> Any:
-        async def connect(_timeout: float) -> Any:
-            return service
-
-        answer = outcome(lambda: act(Temporal(connect, NAMESPACE, run)))
-        if told == "describe" and answer:
-            view = answer.schedule.model_copy(update={"next_action_times": [], "created_at": None})
-            return replace(answer, schedule=view)
-        return answer
-
-    return Call(f"{told} of {create} by {memo.registration}, over_stray {over_stray}", through_gateway)
-
-
-class ModelTemporal:
-    """Stands where temporalio's workflow service stands, with the model behind it."""
-
-    def __init__(self) -> None:
-        self.state: temporal_model.State = frozenset()
-
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        async def call(request: Any, *, timeout: timedelta) -> Any:  # noqa: ARG001 - as the service has it
-            self.state, reply = temporal_model.apply(self.state, method, request, time.time())
-            if isinstance(reply, temporal_model.Failure):
-                raise temporal_model.error(reply)
-            return reply
-
-        return call
-
-
-def temporal_reply(service: Any, request: Any, run: Callable[[Awaitable[Any]], Any]) -> Any:
-    """What the service answers; of a description, what the model has too."""
-    try:
-        reply = run(getattr(service, METHODS[type(request)])(request, timeout=timedelta(seconds=RPC_SECONDS)))
-    except RPCError as error:
-        return temporal_model.Failure(error.status)
-    if not isinstance(reply, DescribeScheduleResponse):
-        return None
-    schedule = Schedule.FromString(reply.schedule.SerializeToString())
-    schedule.ClearField("policies")
-    schedule.spec.ClearField("structured_calendar")
-    schedule.action.start_workflow.task_queue.ClearField("kind")
-    return schedule, reply.memo
-
-
-@pytest.fixture(scope="module")
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    loop = asyncio.new_event_loop()
-    yield loop
-    loop.close()
-
-
-@pytest.fixture(scope="module")
-def temporal_service(running_engines: Endpoints, loop: asyncio.AbstractEventLoop) -> Any:
-    return loop.run_until_complete(clients.temporal(running_engines)).workflow_service
-
-
-def test_the_model_of_temporal_answers_as_temporal_does(temporal_service: Any, loop: asyncio.AbstractEventLoop) -> None:
-    for seed in range(30 * TIMES):
-        chance = random.Random(seed)  # noqa: S311 - test data
-        agent_id, model = uuid.uuid4().hex, ModelTemporal()
-        for _ in range(25):
-            before = sorted(model.state, key=str)
-            call = some_temporal_call(chance, agent_id, loop.run_until_complete)
-            real, modelled = call.make(temporal_service), call.make(model)
-            assert modelled == real, f"{seed}: {call.told}, with {before}"
-        for name in NAMES:
-            schedule_id = ids.schedule_id(agent_id, name)
-            for request in (DescribeScheduleRequest, DeleteScheduleRequest):
-                ask = request(namespace=NAMESPACE, schedule_id=schedule_id)
-                real, modelled = (
-                    temporal_reply(service, ask, loop.run_until_complete) for service in (temporal_service, model)
-                )
-                assert modelled == real, f"{seed}: at its end"
-
-
-def test_the_model_of_temporal_tells_when_a_schedule_was_created(
-    temporal_service: Any, loop: asyncio.AbstractEventLoop
-) -> None:
-    async def created() -> list[float]:
-        describe = DescribeScheduleRequest(namespace=NAMESPACE, schedule_id=create.schedule_id)
-        replies = [
-            await service.describe_schedule(describe, timeout=timedelta(seconds=RPC_SECONDS)) for service in services
-        ]
-        return [reply.info.create_time.ToNanoseconds() / 1e9 for reply in replies]
-
-    create, services = create_message(), (temporal_service, ModelTemporal())
-    began = time.time()
-    for service in services:
-        temporal_reply(service, create, loop.run_until_complete)
-    moments = loop.run_until_complete(created())
-
-    # The server notes the time when it first looks at the schedule, which may be after its reply.
-    assert all(began <= moment <= time.time() for moment in moments)
-
-
-def test_the_model_of_temporal_takes_the_cron_expressions_that_temporal_takes(
-    temporal_service: Any, loop: asyncio.AbstractEventLoop
-) -> None:
-    """Given a schedule, so that each create is a repeat, which is checked but makes no other."""
-    request = create_message()
-    services = (temporal_service, ModelTemporal())
-    chance = random.Random(0)  # noqa: S311 - test data
-
-    assert [temporal_reply(service, request, loop.run_until_complete) for service in services] == [None, None]
-
-    answers = []
-    for _ in range(500 * TIMES):
-        request.schedule.spec.cron_string[:] = [cron := some_cron(chance)]
-        real, modelled = (temporal_reply(service, request, loop.run_until_complete) for service in services)
-        assert modelled == real, cron
-        answers.append(real)
-    assert {None, temporal_model.Failure(RPCStatusCode.INVALID_ARGUMENT)} == set(answers)
-    delete = DeleteScheduleRequest(namespace=NAMESPACE, schedule_id=request.schedule_id)
-    assert [temporal_reply(service, delete, loop.run_until_complete) for service in services] == [None, None]
-
-
-def create_message() -> CreateScheduleRequest:
-    """A new schedule that never runs."""
-    action = NewWorkflowExecutionInfo(workflow_type=WorkflowType(name="Report"), task_queue=TaskQueue(name="reports"))
-    schedule = Schedule(action=ScheduleAction(start_workflow=action), state=ScheduleState(paused=True))
-    return CreateScheduleRequest(namespace=NAMESPACE, schedule_id=uuid.uuid4().hex, request_id="one", schedule=schedule)
-
-
-def some_cron(chance: random.Random) -> str:
-    """Fields of numbers, mostly within their limits."""
-
-    def item(least: int, most: int) -> str:
-        first, last = (chance.choice([least, most, chance.randint(least, most)]) for _ in range(2))
-        if chance.random() < 0.1:
-            first = max(0, first + chance.choice([-1, 1, 1]))
-        span = chance.choice(["*", f"{first}", f"{min(first, last)}-{max(first, last)}", f"{first}-{last}"])
-        return span + chance.choice(["", "", "", f"/{chance.choice([0, 1, 2, 70])}"])
-
-    limits = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 7)]
-    fields = [",".join(item(*each) for _ in range(chance.choice([1, 1, 1, 2]))) for each in limits]
-    return " ".join(fields[: chance.choice([5] * 20 + [0, 1, 4])])
