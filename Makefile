@@ -29,14 +29,37 @@ help: ## list the targets
 run: $(VENV) $(NODE) ## start the laptop stack and show the main job on it (ONCE=1: end after it; PERSIST=dir: keep Temporal's data)
 	@.venv/bin/python -m local.stack
 
-test: $(VENV) $(NODE) ## run every test that needs no Docker (ARGS="-k name" is passed to pytest)
-	@.venv/bin/python -m pytest $(ARGS)
+# Two processes, each with engines of its own. Tests run as well in one: ARGS="-n 0".
+PYTEST = .venv/bin/python -m pytest -n 2 --dist worksteal
+
+.PHONY: format
+format: $(VENV) ## sort the imports and format the code
+	.venv/bin/ruff check --select I --fix
+	.venv/bin/ruff format
+
+.PHONY: quick
+quick: $(VENV) ## run the tests that need no engine: unit, contract, and the explorer's scenarios with a fault or two
+	@$(PYTEST) -m "not slow and not engines" tests/unit tests/contract tests/explore/test_explorer.py $(ARGS)
+
+test: $(VENV) $(NODE) ## run every test but the slow ones and those that need Docker (ARGS="-k name" is passed to pytest)
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+.PHONY: exhaustive
+exhaustive: $(VENV) $(NODE) ## run what takes minutes: every fault, every interleaving with two faults, storms, many random requests
+	@.venv/bin/python -m tests.exhaustive
+
+.PHONY: coverage
+coverage: $(VENV) $(NODE) ## report which branches of functions/ and layers/ the unit, contract, saga and api tests take
+	@.venv/bin/coverage erase
+	@.venv/bin/coverage run -m pytest -n 2 --dist worksteal -m "not slow" tests/unit tests/contract tests/saga tests/api $(ARGS)
+	@.venv/bin/coverage combine --quiet
+	@.venv/bin/coverage report
 
 explore: $(VENV) ## run the sagas through every interleaving with up to two faults (ARGS="--faults 1")
 	@.venv/bin/python -m tests.explore $(ARGS)
 
 fuzz: $(VENV) $(NODE) ## send the HTTP API 500 random requests a route, other ones every time (EXAMPLES=5000)
-	@FUZZ_EXAMPLES=$(or $(EXAMPLES),500) .venv/bin/python -m pytest tests/api/test_fuzz.py $(ARGS)
+	@FUZZ_EXAMPLES=$(or $(EXAMPLES),500) $(PYTEST) --timeout 0 tests/api/test_fuzz.py $(ARGS)
 
 openapi: $(VENV) ## write the HTTP API's specification, OpenAPI 3.1, to .local/openapi.json and validate it
 	@.venv/bin/python -m tools.openapi
@@ -66,7 +89,7 @@ schema: $(VENV) ## merge schema/schedules.zed into the running stack's SpiceDB a
 sam-local: $(VENV) $(NODE) $(TOOLS) lambda-image ## build with SAM and compare `sam local invoke` with the in-process functions (needs Docker and Python 3.13)
 	@$(WITH_PYTHON313) python3.13 --version >/dev/null 2>&1 || { echo "sam-local: Python 3.13 is needed to build the layers: put python3.13 on PATH" >&2; exit 1; }
 	@$(WITH_PYTHON313) .tools/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE)
-	@.venv/bin/python -m pytest tests/sam_local --log-cli-level=INFO --log-cli-format="%(message)s" $(ARGS)
+	@.venv/bin/python -m pytest --timeout 900 tests/sam_local --log-cli-level=INFO --log-cli-format="%(message)s" $(ARGS)
 
 .PHONY: lambda-image
 lambda-image: $(VENV) ## pull Lambda's image for `sam local`, or build a stand-in for it (ENGINE=dir: start a Docker engine, its files there)
@@ -83,7 +106,7 @@ lock: $(TOOLS) ## resolve the dependencies of pyproject.toml and package.json an
 	@sh requirements/lock
 
 clean: ## remove everything that was built or installed
-	rm -rf .venv .tools node_modules .aws-sam .local .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .tools node_modules .aws-sam .local .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, and removed with the old environment, so a set-up that fails is tried again.

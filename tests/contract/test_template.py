@@ -1,5 +1,6 @@
 import ast
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -53,7 +54,7 @@ import {function.module}
 heavy = {{"boto3", "temporalio", "authzed"}} & set(sys.modules)
 print(threading.active_count(), *sorted(heavy))
 """
-    environment = {**function.environment, "PATH": ""}
+    environment = {**function.environment, "PATH": "", "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment, cwd=ROOT
     )

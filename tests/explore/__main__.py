@@ -1,4 +1,4 @@
-"""`python -m tests.explore`: the full exploration, with a table in the end. What `make explore` runs.
+"""`python -m tests.explore`: the full exploration, with a table at the end. What `make explore` runs.
 
 --faults N            at most N faults in one interleaving (2)
 --only TEXT           only scenarios whose name contains TEXT
@@ -76,6 +76,8 @@ def main() -> int:
             counts = (f"{result.interleavings:,}", f"{result.worlds:,}", f"{result.endings:,}", seconds)
             table.add_row(scenario.name, *counts, "[red]1[/red]" if result.violation else "0")
             progress.advance(task)
+            if not console.is_terminal:  # which shows the progress itself
+                console.print(f"{scenario.name}: {seconds} s")
             if result.violation:
                 bad += 1
                 progress.console.print(f"\n[red]{scenario.name}: {result.violation}[/red]")

@@ -112,7 +112,6 @@ def summary(
     return table
 
 
-@pytest.mark.engines
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "executions", [200, *(pytest.param(500, id=f"500, {storm}", marks=pytest.mark.slow) for storm in ("a", "b", "c"))]

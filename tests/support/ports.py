@@ -1,12 +1,15 @@
 """Ports for tests that start servers."""
 
+import os
 import random
 import socket
 
 from local.stack.process import HOST
 
-# Below what systems give to outgoing connections, one of which might else take the port before its server does.
-_RANGE = range(20_000, 32_000)
+# Below what systems give to outgoing connections, one of which might otherwise take the port before its server does.
+# pytest-xdist's processes (gw0, gw1, …) share the range without an overlap, so that two of them never race for a port.
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_RANGE = range(20_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")), 32_000, _WORKERS)
 
 
 def free_port() -> int:
