@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 from werkzeug.wrappers import Response
 
+from local.aws.intrinsics import TemplateError
 from local.aws.payload import Request
-from local.aws.template import HttpApi, TemplateError
+from local.aws.resources import HttpApi
 
 # What a format may contain, as `$context.<name>`.
 _KNOWN = {

@@ -9,7 +9,7 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError, ClaimError, ExpiredTokenError
 from joserfc.jwk import KeySet
 
-from local.aws.template import Authorizer
+from local.aws.resources import Authorizer
 
 _ALGORITHMS = ["RS256"]
 

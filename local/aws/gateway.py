@@ -29,8 +29,9 @@ from werkzeug.wrappers import Response
 from local.aws import authorizer, http_server, payload
 from local.aws.access_log import AccessLog
 from local.aws.payload import Request
+from local.aws.resources import DEFAULT_ROUTE, Authorizer, Function, HttpApi, Route
 from local.aws.routes import match
-from local.aws.template import DEFAULT_ROUTE, Authorizer, Function, HttpApi, Route, Template
+from local.aws.template import Template
 from local.stack.endpoints import Endpoints
 from local.stack.issuer import public_keys, signing_key
 from local.stack.process import HOST, StartError

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from local.aws.template import Function, TemplateError
+from local.aws.intrinsics import TemplateError
+from local.aws.resources import Function
 
 
 class FunctionNotFound(LookupError):

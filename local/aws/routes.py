@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from local.aws import payload
-from local.aws.template import DEFAULT_ROUTE, Route, is_parameter
+from local.aws.resources import DEFAULT_ROUTE, Route, is_parameter
 
 
 def match(routes: Iterable[Route], method: str, path: str) -> tuple[Route, dict[str, str]] | None:

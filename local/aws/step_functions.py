@@ -41,9 +41,9 @@ from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
 from local.aws import moto_patches
+from local.aws.intrinsics import TemplateError
 from local.aws.lambda_runtime import LambdaRuntime
-from local.aws.template import StateMachine as TemplateStateMachine
-from local.aws.template import TemplateError
+from local.aws.resources import StateMachine as TemplateStateMachine
 from local.stack.endpoints import ACCOUNT, REGION
 
 _ROLE = f"arn:aws:iam::{ACCOUNT}:role/local"

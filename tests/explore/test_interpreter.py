@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from local.aws.lambda_runtime import Invocation
+from local.aws.resources import StateMachine
 from local.aws.step_functions import StepFunctions
-from local.aws.template import StateMachine
 from local.stack.endpoints import ACCOUNT, REGION
 from tests.explore.interpreter import Ending, Machine, dumps
 from tests.support.machines import DEFINITIONS

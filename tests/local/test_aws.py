@@ -27,9 +27,10 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from local.aws.lambda_runtime import LambdaRuntime
+from local.aws.resources import StateMachine
 from local.aws.server import serve
 from local.aws.step_functions import Backoff, StepFunctions
-from local.aws.template import StateMachine, Template
+from local.aws.template import Template
 from local.stack.process import StartError
 
 if TYPE_CHECKING:

@@ -29,8 +29,9 @@ from joserfc.jwk import KeySet, RSAKey
 from local.aws import gateway, server
 from local.aws.gateway import INTEGRATION_SECONDS, MAX_HEAD_BYTES, MAX_PAYLOAD_BYTES
 from local.aws.payload import MAX_BODY_BYTES
+from local.aws.resources import Route
 from local.aws.routes import match
-from local.aws.template import Route, Template
+from local.aws.template import Template
 from local.stack.issuer import public_keys
 from local.stack.process import HOST, StartError
 from tests.support.ports import free_port

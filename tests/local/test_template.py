@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from local.aws.template import Authorizer, Route, Template, TemplateError
+from local.aws.intrinsics import TemplateError
+from local.aws.resources import Authorizer, Route
+from local.aws.template import Template
 
 PROJECT_TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
 
@@ -26,6 +28,8 @@ Globals:
     Handler: app.handler
     Timeout: 8
     MemorySize: 512
+    Layers: [shared]
+    LoggingConfig: {LogGroup: !Ref Table, LogFormat: Text}
     Environment:
       Variables: {SHARED: !Ref Address, LEVEL: INFO, RETRIES: 3, DEBUG: true}
 Resources:
@@ -35,6 +39,8 @@ Resources:
       FunctionName: !Sub ${Prefix}work
       CodeUri: code/work
       Timeout: 5
+      Layers: [own]
+      LoggingConfig: {LogFormat: JSON}
       Environment:
         Variables:
           LEVEL: DEBUG
@@ -115,7 +121,7 @@ def test_a_function_has_its_name_arn_code_and_limits(load: Load, tmp_path: Path)
     assert (function.timeout, function.memory) == (5, 512)
 
 
-def test_a_functions_own_variables_go_over_those_of_globals(load: Load) -> None:
+def test_a_functions_own_variables_override_those_of_globals(load: Load) -> None:
     (function,) = load().functions
 
     assert function.environment == {
@@ -143,13 +149,13 @@ def test_parameters_decide_names_and_conditions(load: Load) -> None:
     assert [function.logical_id for function in plain.functions] == ["WorkFunction", "PlainFunction"]
 
 
-def test_a_function_without_a_name_goes_by_its_logical_id_and_lambdas_defaults(load: Load) -> None:
+def test_a_function_without_a_name_has_its_logical_id_as_name_and_lambdas_defaults(load: Load) -> None:
     function = load(("    Timeout: 8\n    MemorySize: 512\n", ""), parameters={"Tls": "false"}).functions[1]
 
     assert (function.name, function.timeout, function.memory) == ("PlainFunction", 3, 128)
 
 
-def test_a_state_machine_has_its_definition_with_everything_substituted(load: Load) -> None:
+def test_the_definition_of_a_state_machine_has_everything_substituted(load: Load) -> None:
     (machine,) = load().state_machines
 
     assert (machine.logical_id, machine.name, machine.type) == ("Machine", "machine", "EXPRESS")
@@ -161,7 +167,7 @@ def test_a_state_machine_has_its_definition_with_everything_substituted(load: Lo
     }
 
 
-def test_an_http_api_has_its_routes_and_who_may_take_them(load: Load) -> None:
+def test_an_http_api_has_its_routes_and_their_authorizers(load: Load) -> None:
     template = load()
 
     (api,) = template.http_apis
@@ -180,13 +186,24 @@ def test_an_http_api_has_its_routes_and_who_may_take_them(load: Load) -> None:
     ]
 
 
-def test_properties_of_any_type_are_given_resolved(load: Load) -> None:
+def test_the_properties_of_every_type_are_resolved(load: Load) -> None:
     assert load(parameters={"Prefix": "dev-"}).properties("AWS::DynamoDB::Table") == {
         "Table": {"TableName": "dev-table"}
     }
 
 
-def test_a_parameter_may_be_called_otherwise_on_another_way(load: Load) -> None:
+def test_the_properties_of_a_function_include_globals(load: Load) -> None:
+    """SAM's rules: own scalars override, mappings are merged by key, lists are concatenated."""
+    properties = load().properties("AWS::Serverless::Function")["WorkFunction"]
+
+    assert properties["Handler"] == "app.handler"
+    assert properties["Timeout"] == 5
+    assert properties["LoggingConfig"] == {"LogGroup": "Table", "LogFormat": "JSON"}
+    assert properties["Layers"] == ["shared", "own"]
+    assert properties["Environment"]["Variables"].items() >= {"SHARED": "host:1", "LEVEL": "DEBUG"}.items()
+
+
+def test_a_path_parameter_may_have_another_name_on_another_path(load: Load) -> None:
     (api,) = load(("Path: /open", 'Path: "/others/{other}"')).http_apis
 
     assert api.routes[2].segments == ("others", "{other}")
@@ -214,8 +231,8 @@ def test_a_parameter_may_be_called_otherwise_on_another_way(load: Load) -> None:
         ("LEVEL: DEBUG", "LEVEL: [DEBUG]", "WorkFunction: LEVEL is not a text or a number"),
         ("!Ref Subnets", "!Split [a, b]", "WorkFunction: Fn::Split is not known on the laptop"),
         ("Transform:", "Transform: [", "template.yaml: line "),
-        ("DefaultAuthorizer: Jwt", "DefaultAuthorizer: Jot", "Api: DefaultAuthorizer Jot is none of"),
-        ("Authorizer: NONE", "Authorizer: Jot", "WorkFunction: Open: Authorizer Jot is none of"),
+        ("DefaultAuthorizer: Jwt", "DefaultAuthorizer: Jot", "Api: DefaultAuthorizer Jot is not one of"),
+        ("Authorizer: NONE", "Authorizer: Jot", "WorkFunction: Open: Authorizer Jot is not one of"),
         ("Authorizer: NONE", "AuthorizationScopes: [a]", "WorkFunction: Open: Auth is more than an Authorizer"),
         ("header.X-Token", "headers.X-Token", "Api: Jwt: IdentitySource $request.headers.X-Token is not"),
         ("{issuer: ", "{Issuer: ", "Api: Jwt: issuer is missing"),
@@ -225,10 +242,10 @@ def test_a_parameter_may_be_called_otherwise_on_another_way(load: Load) -> None:
         (
             "{ApiId: !Ref Api, Method: get",
             "{ApiId: !Ref Table, Method: get",
-            "WorkFunction: Read: ApiId Table is no HTTP",
+            "WorkFunction: Read: ApiId Table is not an HTTP",
         ),
         ("{ApiId: !Ref Api, Method: get", "{Method: get", "WorkFunction: Read: ApiId is missing"),
-        ("Method: get", "Method: git", "WorkFunction: Read: GIT is no method"),
+        ("Method: get", "Method: git", "WorkFunction: Read: GIT is not a method"),
         ("Path: /open", "Path: open", "WorkFunction: Open: Path open does not begin with /"),
         (
             "Path: /open",
@@ -258,7 +275,7 @@ def test_a_definition_that_is_not_json_is_refused(load: Load) -> None:
     ("parameters", "message"),
     [
         ({"Adress": "x"}, "Adress: the template has no such parameter"),
-        ({"Tls": "yes"}, "Tls: 'yes' is none of true, false"),
+        ({"Tls": "yes"}, "Tls: 'yes' is not one of true, false"),
     ],
 )
 def test_a_wrong_parameter_is_refused(load: Load, parameters: dict[str, str], message: str) -> None:
@@ -275,7 +292,7 @@ def test_a_parameter_without_default_needs_a_value(load: Load, tmp_path: Path) -
         Template(tmp_path / "template.yaml")
 
 
-def test_a_file_that_is_missing_or_no_template_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_a_template_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "template.yaml"
 
     with pytest.raises(TemplateError, match=r"^template\.yaml: No such file"):

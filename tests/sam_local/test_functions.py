@@ -17,7 +17,8 @@ from typing import Any
 import boto3
 import pytest
 
-from local.aws.template import Function, Template
+from local.aws.resources import Function
+from local.aws.template import Template
 from local.docker.bridge import HOST_NAME, bridge
 from local.docker.image import ARCHITECTURE
 from local.stack import clients

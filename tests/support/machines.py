@@ -23,9 +23,9 @@ DEFINITIONS: dict[str, dict[str, Any]] = {
 State = Mapping[str, Any]
 
 
-def template() -> Template:
-    """template.yaml as a deployment without optional parameters resolves it."""
-    return Template(ROOT / "template.yaml", PARAMETERS)
+def template(**parameters: str) -> Template:
+    """template.yaml as a deployment resolves it, with no optional parameters except the given ones."""
+    return Template(ROOT / "template.yaml", {**PARAMETERS, **parameters})
 
 
 def states() -> Iterator[tuple[str, State]]:
