@@ -1,6 +1,7 @@
-"""Requests that schemathesis makes up of the specification, sane and not, on the running stack.
+"""Requests that schemathesis generates from the specification, valid and not, on the running stack.
 
-A bounded run that is the same every time; `make fuzz` makes a longer one (FUZZ_EXAMPLES a route) that is not.
+The number of requests is small and they are the same in each run. `make fuzz` sends more (FUZZ_EXAMPLES for each
+route), which differ from run to run.
 """
 
 import json
@@ -24,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 
 from saga_api import openapi
 from saga_api.routes import app
-from tests.api.conftest import SECONDS, Api
+from tests.support.api import SECONDS, Api
 
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
 CHECKS = [
@@ -36,11 +37,11 @@ CHECKS = [
     negative_data_rejection,
 ]
 schema = schemathesis.openapi.from_dict(json.loads(openapi.specification(app)))
-schema.config.generation.update(with_security_parameters=False)  # a request without its token is refused for that alone
+schema.config.generation.update(with_security_parameters=False)  # without a token the status is always 401
 
 
 def is_name(value: object) -> bool:
-    """Whether it is an agent id and a schedule name that is to be replaced: about every other one."""
+    """Whether it is a valid id that is to be replaced: about every second one is."""
     return isinstance(value, str) and re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", value) is not None and len(value) % 2 == 1
 
 
@@ -53,17 +54,15 @@ def is_name(value: object) -> bool:
     phases=[Phase.explicit, Phase.generate] + ([Phase.shrink] if EXAMPLES else []),
     suppress_health_check=list(HealthCheck),
 )
-def test_no_request_is_answered_by_anything_that_the_specification_does_not_say(
-    case: schemathesis.Case[Any], api: Api
-) -> None:
-    # Most agents that it makes up are nobody's, and none of their schedules is there. So half of them are alice's, and
-    # half of the schedules are there.
+def test_every_response_is_one_that_the_specification_describes(case: schemathesis.Case[Any], api: Api) -> None:
+    # No generated agent has an owner, and no generated schedule exists. So about half of the agents are replaced by one
+    # that alice owns, and half of the schedules by one that exists.
     path = case.path_parameters
     if "?" in unquote(case.formatted_path):
-        return  # API Gateway cuts a path there, encoded or not, and so finds another route
+        return  # API Gateway cuts a path at a question mark, encoded or not, and so finds another route
     if is_name(path.get("agent_id")):
         if case.operation.definition.raw["operationId"] == "create_schedule":
-            api.agent = f"agent-{uuid.uuid4().hex[:12]}"  # where no name is taken
+            api.agent = f"agent-{uuid.uuid4().hex[:12]}"  # a new one, in which no name is taken
             api.relate(f"agent:{api.agent}#owner@user:alice")
         elif is_name(path.get("schedule_name")):
             path["schedule_name"] = "daily"
@@ -72,5 +71,5 @@ def test_no_request_is_answered_by_anything_that_the_specification_does_not_say(
         path["agent_id"] = api.agent
 
     response = case.call(base_url=api.url, headers={"Authorization": f"Bearer {api.token()}"}, timeout=SECONDS)
-    if response.status_code != HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:  # the gateway's, which has read nothing else
+    if response.status_code != HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:  # the gateway's own
         case.validate_response(response, checks=CHECKS)

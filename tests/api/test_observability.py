@@ -1,4 +1,4 @@
-"""What a request leaves in logs and metrics: enough to follow it, and no secret."""
+"""The logs and metrics of a request: they let an operator follow it, and hold no secret."""
 
 import json
 from collections.abc import Mapping
@@ -8,17 +8,17 @@ import pytest
 
 from saga_api import routes
 from saga_core import ids
-from tests.api.conftest import Api
+from tests.support.api import Api
 
 
 def metrics(capsys: pytest.CaptureFixture[str]) -> list[Mapping[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"_aws"')]
 
 
-def test_one_request_leads_to_its_execution_and_the_execution_to_its_steps(api: Api) -> None:
-    answer = api.create()
+def test_the_log_leads_from_a_request_to_its_execution_and_from_there_to_its_steps(api: Api) -> None:
+    response = api.create()
 
-    request_id = answer.headers["apigw-requestid"]
+    request_id = response.headers["apigw-requestid"]
     of_request = [line for line in api.logged() if line["correlation_id"] == request_id]
     assert [line["message"] for line in of_request] == ["execution started", "execution ended", "request"]
     (execution_id,) = {line["execution_id"] for line in of_request if "execution_id" in line}
@@ -58,16 +58,16 @@ def test_every_request_is_logged_and_counted_by_route_and_status(api: Api, capsy
         assert directive["Dimensions"] == [["route", "status", "service"]]
 
 
-def test_the_gateway_logs_every_request_with_the_id_that_the_caller_got(api: Api) -> None:
+def test_the_gateway_logs_every_request_with_the_id_in_the_response(api: Api) -> None:
     api.access_log.clear()
 
     refused = api.call("GET", api.schedules, token="alice")
-    answered = api.get()
+    absent = api.get()
 
     lines = [json.loads(line) for line in api.access_log]
     assert [line["requestId"] for line in lines] == [
         refused.headers["apigw-requestid"],
-        answered.headers["apigw-requestid"],
+        absent.headers["apigw-requestid"],
     ]
     assert [int(line["status"]) for line in lines] == [401, 404]
 
@@ -81,10 +81,10 @@ def test_an_unexpected_error_is_logged_with_its_trace_and_counted(
     api.create()
     monkeypatch.setattr(routes, "_described", described)
 
-    answer = api.get()
+    response = api.get()
 
     (line,) = [line for line in api.logged() if line["level"] == "ERROR"]
-    assert line["correlation_id"] == answer.headers["apigw-requestid"]
+    assert line["correlation_id"] == response.headers["apigw-requestid"]
     assert "RuntimeError: unheard of" in line["exception"]
     assert [metric for metric in metrics(capsys) if "UnexpectedError" in metric]
 

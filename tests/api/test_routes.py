@@ -1,17 +1,19 @@
-"""Every route, and its answer as a client reads it that knows nothing but the documented fields."""
+"""Every route, and its response as a client parses it that knows only the documented fields."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-import pytest
 from pydantic import BaseModel, ConfigDict
 from temporalio.client import ScheduleActionStartWorkflow, ScheduleOverlapPolicy
 
-from tests.api.conftest import Answer, Api, eventually
+from saga_api import openapi
+from saga_api.routes import app
+from tests.support.api import Api, HttpResponse, eventually
 
 
 class Strict(BaseModel):
-    """What an old client parses answers with; written from the documented fields, not from the models."""
+    """A response as a client parses it; written from the documented fields, not from the models."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -64,22 +66,22 @@ class Gone(Strict):
     message: str
 
 
-def schedule(answer: Answer, status: int = 200) -> Schedule:
-    assert answer.status == status, answer.body
-    assert answer.headers["content-type"] == "application/json"
-    return Schedule.model_validate(answer.body)
+def schedule(response: HttpResponse, status: int = 200) -> Schedule:
+    assert response.status == status, response.body
+    assert response.headers["content-type"] == "application/json"
+    return Schedule.model_validate(response.body)
 
 
 def listed(api: Api, **query: object) -> Page:
-    asked = "&".join(f"{name}={value}" for name, value in query.items())
-    answer = api.call("GET", f"{api.schedules}?{asked}")
-    assert answer.status == 200, answer.body
-    return Page.model_validate(answer.body)
+    parameters = "&".join(f"{name}={value}" for name, value in query.items())
+    response = api.call("GET", f"{api.schedules}?{parameters}")
+    assert response.status == 200, response.body
+    return Page.model_validate(response.body)
 
 
-def test_a_created_schedule_is_answered_as_it_was_asked_for(api: Api) -> None:
-    asked = datetime.now(UTC) - timedelta(seconds=5)
-    answer = api.create(
+def test_a_created_schedule_is_returned_as_it_was_requested(api: Api) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=5)
+    response = api.create(
         workflow_params={"city": "Lisbon"},
         cron_expression="0 9 * * MON-FRI",
         interval_seconds=None,
@@ -91,8 +93,8 @@ def test_a_created_schedule_is_answered_as_it_was_asked_for(api: Api) -> None:
         paused=False,
     )
 
-    created = schedule(answer, 201)
-    assert answer.headers["location"] == f"{api.schedules}/daily"
+    created = schedule(response, 201)
+    assert response.headers["location"] == f"{api.schedules}/daily"
     assert created.model_dump(exclude={"created_at", "next_action_times"}) == {
         "schedule_id": f"{api.agent}--daily",
         "name": "daily",
@@ -114,14 +116,14 @@ def test_a_created_schedule_is_answered_as_it_was_asked_for(api: Api) -> None:
         "num_actions_missed": 0,
         "last_action_time": None,
     }
-    assert asked < created.created_at < datetime.now(UTC) + timedelta(seconds=5)
-    # In Lisbon it is nine at nine UTC in winter; the first of January 2030 is a Tuesday.
+    assert before < created.created_at < datetime.now(UTC) + timedelta(seconds=5)
+    # In winter, Lisbon's time is UTC. The first of January 2030 is a Tuesday.
     assert created.next_action_times[0] == datetime(2030, 1, 1, 9, tzinfo=UTC)
     assert schedule(api.get()) == created
-    assert schedule(api.call("GET", answer.headers["location"])) == created
+    assert schedule(api.call("GET", response.headers["location"])) == created
 
 
-def test_what_a_schedule_asks_of_temporal_is_what_temporal_has(api: Api) -> None:
+def test_the_options_of_a_schedule_are_those_that_temporal_has(api: Api) -> None:
     api.create(execution_timeout_seconds=600, overlap_policy="TERMINATE_OTHER", timezone="Asia/Tokyo")
 
     described = api.in_loop(api.scheduler.get_schedule_handle(api.id()).describe()).schedule
@@ -139,8 +141,8 @@ def test_optional_fields_may_be_null_or_absent(api: Api) -> None:
     with_nulls = api.call("POST", api.schedules, {"name": "nulls", **required, **nulls})
     without = api.call("POST", api.schedules, {"name": "absent", **required})
 
-    for answer in (with_nulls, without):
-        created = schedule(answer, 201)
+    for response in (with_nulls, without):
+        created = schedule(response, 201)
         assert created.state == "ACTIVE"
         assert created.action.workflow_params is None
         assert created.spec == Spec(cron_expressions=[], intervals_seconds=[60], start_at=None, end_at=None)
@@ -154,7 +156,7 @@ def test_a_schedule_may_begin_paused_and_have_both_a_cron_expression_and_an_inte
     assert created.spec.intervals_seconds == [3600]
 
 
-def test_pause_and_unpause_answer_the_schedule_and_keep_the_note(api: Api) -> None:
+def test_pause_and_unpause_return_the_schedule_and_keep_the_note(api: Api) -> None:
     created = schedule(api.create(), 201)
 
     paused = schedule(api.call("POST", f"{api.schedules}/daily/pause", {"note": "the workers are down"}))
@@ -169,15 +171,15 @@ def test_pause_and_unpause_answer_the_schedule_and_keep_the_note(api: Api) -> No
     assert (state.paused, state.note) == (False, "they are back")
 
 
-@pytest.mark.parametrize("body", [None, "", "null", "{}", '{"note": null}'])
-def test_a_note_may_be_left_out(body: str | None, api: Api) -> None:
+def test_a_note_may_be_left_out(api: Api) -> None:
     api.create()
 
-    assert schedule(api.call("POST", f"{api.schedules}/daily/pause", body)).state == "PAUSED"
-    assert schedule(api.call("POST", f"{api.schedules}/daily/unpause", body)).state == "ACTIVE"
+    for body in (None, "", "null", "{}", '{"note": null}'):
+        assert schedule(api.call("POST", f"{api.schedules}/daily/pause", body)).state == "PAUSED", body
+        assert schedule(api.call("POST", f"{api.schedules}/daily/unpause", body)).state == "ACTIVE", body
 
 
-def test_trigger_starts_the_workflow_and_answers_the_schedule(api: Api) -> None:
+def test_trigger_starts_the_workflow_and_returns_the_schedule(api: Api) -> None:
     api.create(paused=True)
 
     assert schedule(api.call("POST", f"{api.schedules}/daily/trigger")).name == "daily"
@@ -188,21 +190,21 @@ def test_trigger_starts_the_workflow_and_answers_the_schedule(api: Api) -> None:
     assert triggered.state == "PAUSED"
 
 
-def test_delete_answers_the_id_and_leaves_nothing_in_either_system(api: Api) -> None:
+def test_delete_returns_the_id_and_leaves_nothing_in_either_system(api: Api) -> None:
     api.create()
     api.grant("viewer", "bob")
 
-    answer = api.delete()
+    response = api.delete()
 
-    assert answer.status == 200
-    assert Gone.model_validate(answer.body) == Gone(id=f"{api.agent}--daily", message="schedule deleted")
+    assert response.status == 200
+    assert Gone.model_validate(response.body) == Gone(id=f"{api.agent}--daily", message="schedule deleted")
     assert api.held() == []
     assert api.get().is_problem(404, "schedule not found")
     assert api.delete().is_problem(404, "schedule not found")
     assert api.create().status == 201
 
 
-def test_a_list_shows_what_a_schedule_is_at_this_moment(api: Api) -> None:
+def test_a_list_shows_the_present_state_of_each_schedule(api: Api) -> None:
     api.create("hourly")
     created = schedule(api.create("paused", paused=True), 201)
     assert created.state == "PAUSED"
@@ -220,3 +222,10 @@ def test_a_list_shows_what_a_schedule_is_at_this_moment(api: Api) -> None:
 
 def test_an_agent_without_schedules_has_an_empty_list(api: Api) -> None:
     assert listed(api) == Page(schedules=[], total=0, next_page_token=None)
+
+
+def test_the_specification_is_public_and_the_one_that_the_code_describes(api: Api) -> None:
+    response = api.call("GET", "/openapi.json", token="")
+
+    assert (response.status, response.headers["content-type"]) == (200, "application/json")
+    assert response.body == json.loads(openapi.specification(app))

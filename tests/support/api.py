@@ -1,0 +1,244 @@
+"""The HTTP API as the tests call it over HTTP, with direct access to both engines."""
+
+import asyncio
+import http.client
+import io
+import json
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from authzed.api.v1 import (
+    InsecureClient,
+    ObjectReference,
+    Relationship,
+    RelationshipUpdate,
+    SubjectReference,
+    WriteRelationshipsRequest,
+)
+from joserfc.jwk import RSAKey
+from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
+
+from local.stack.clients import relationships
+from local.stack.issuer import issue
+from local.stack.process import HOST
+from saga_core import ids
+from tests.support.proxy import FaultProxy
+
+SECONDS = 40  # longer than API Gateway lets a request last
+T = TypeVar("T")
+
+# A request body that creates a schedule.
+NEW_SCHEDULE = {"name": "daily", "workflow_name": "Report", "task_queue": "reports", "interval_seconds": 3600}
+
+
+@dataclass(frozen=True)
+class HttpResponse:
+    """The response to an HTTP request.
+
+    Attributes:
+        headers: names in lower case.
+        body: decoded JSON; None where there is none.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+    @classmethod
+    def of(cls, status: int, headers: Mapping[str, str], content: bytes) -> "HttpResponse":
+        """A response with this content, which is JSON or empty."""
+        lower = {name.lower(): value for name, value in headers.items()}
+        return cls(status, lower, json.loads(content) if content else None)
+
+    def is_problem(self, status: int, message: str | None = None, data: object = None) -> bool:
+        """Whether it is an error of the API itself with exactly these values. Without ``message``, any message."""
+        expected = self.body["message"] if message is None else message
+        return (self.status, self.body) == (status, {"message": expected, "code": status, "data": data})
+
+
+def encoded(body: object, headers: Mapping[str, str]) -> tuple[bytes | None, dict[str, str]]:
+    """The content and the headers of a request. A body that is not text or bytes becomes JSON.
+
+    An underscore in the name of a header stands for a hyphen. The content type is JSON where no other is given.
+    """
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    if body is None:
+        return None, sent
+    sent.setdefault("Content-Type", "application/json")
+    if isinstance(body, bytes):
+        return body, sent
+    return (body if isinstance(body, str) else json.dumps(body)).encode(), sent
+
+
+@dataclass
+class Api:
+    """The running stack, as a caller sees it, and as its operator does.
+
+    Attributes:
+        agent: an agent of this test, which alice owns.
+        access_log: the lines of the gateway's access log.
+        log: the log lines of the functions, as text.
+    """
+
+    port: int
+    spicedb: FaultProxy
+    temporal: FaultProxy
+    authorization: InsecureClient
+    scheduler: Client
+    loop: asyncio.AbstractEventLoop
+    key: RSAKey
+    access_log: list[str]
+    agent: str = ""
+    log: io.StringIO = field(default_factory=io.StringIO)
+
+    @property
+    def url(self) -> str:
+        """The URL of the gateway."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def schedules(self) -> str:
+        """The path of the agent's schedules."""
+        return f"/agents/{self.agent}/schedules"
+
+    def token(self, subject: str = "alice", service_account: str = "") -> str:
+        """A token of the local issuer."""
+        return issue(self.key, subject=subject, service_account=service_account)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        as_: str = "alice",
+        token: str | None = None,
+        **headers: str,
+    ) -> HttpResponse:
+        """Make a request (see `encoded`). ``token`` replaces the token of ``as_``; with "" none is sent."""
+        content, sent = encoded(body, headers)
+        if (token := self.token(as_) if token is None else token) != "":
+            sent["Authorization"] = f"Bearer {token}"
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=SECONDS)
+        try:
+            connection.request(method, path, content, sent)
+            reply = connection.getresponse()
+            return HttpResponse.of(reply.status, dict(reply.getheaders()), reply.read())
+        finally:
+            connection.close()
+
+    def create(
+        self, name: str = "daily", *, as_: str = "alice", key: str | None = None, **changes: Any
+    ) -> HttpResponse:
+        """Create a schedule; a field that is None is left out."""
+        changed = {**NEW_SCHEDULE, "name": name, **changes}
+        body = {field: value for field, value in changed.items() if value is not None}
+        return self.call("POST", self.schedules, body, as_=as_, **({"Idempotency_Key": key} if key else {}))
+
+    def get(self, name: str = "daily", *, as_: str = "alice") -> HttpResponse:
+        """Get a schedule."""
+        return self.call("GET", f"{self.schedules}/{name}", as_=as_)
+
+    def delete(self, name: str = "daily", *, as_: str = "alice") -> HttpResponse:
+        """Delete a schedule."""
+        return self.call("DELETE", f"{self.schedules}/{name}", as_=as_)
+
+    def relate(self, *relationships_: str) -> None:
+        """Write relationships, each ``resource:id#relation@subject:id``, in one transaction."""
+        updates = [
+            RelationshipUpdate(operation=RelationshipUpdate.OPERATION_TOUCH, relationship=_relationship(text))
+            for text in relationships_
+        ]
+        self.authorization.WriteRelationships(WriteRelationshipsRequest(updates=updates), timeout=10)
+
+    def unrelate(self, relationship: str) -> None:
+        """Remove a relationship."""
+        update = RelationshipUpdate(
+            operation=RelationshipUpdate.OPERATION_DELETE, relationship=_relationship(relationship)
+        )
+        self.authorization.WriteRelationships(WriteRelationshipsRequest(updates=[update]), timeout=10)
+
+    def interrupted(self, name: str = "daily") -> None:
+        """Write the relationships that a create leaves when it stops directly after it has registered."""
+        registration = f"registration:{uuid.uuid4().hex * 2}"
+        lease = _relationship(f"agent_schedule:{self.id(name)}#creating@{registration}")
+        lease.optional_expires_at.FromDatetime(datetime.now(UTC) + timedelta(minutes=10))
+        self.relate(
+            f"agent_schedule:{self.id(name)}#owner@user:alice",
+            f"agent_schedule:{self.id(name)}#parent_agent@agent:{self.agent}",
+            f"agent_schedule:{self.id(name)}#registered_by@{registration}",
+        )
+        update = RelationshipUpdate(operation=RelationshipUpdate.OPERATION_TOUCH, relationship=lease)
+        self.authorization.WriteRelationships(WriteRelationshipsRequest(updates=[update]), timeout=10)
+
+    def grant(self, relation: str, user: str, name: str = "daily") -> None:
+        """Give a user a relation on a schedule, and `editor` on its agent: the relation alone allows nothing."""
+        self.relate(
+            f"agent_schedule:{self.id(name)}#{relation}@user:{user}",
+            f"agent:{self.agent}#editor@user:{user}",
+        )
+
+    def id(self, name: str = "daily") -> str:
+        """A schedule's id."""
+        return ids.schedule_id(self.agent, name)
+
+    def held(self, name: str = "daily") -> list[str]:
+        """The relationships of a schedule in SpiceDB, as ``relation@subject``, without the lease."""
+        lines = [line.partition("#")[2] for line in relationships(self.authorization, self.id(name))]
+        return [line for line in lines if not line.startswith("creating@")]
+
+    def scheduled(self, name: str = "daily") -> bool:
+        """Whether Temporal has a schedule."""
+
+        async def describe() -> bool:
+            try:
+                await self.scheduler.get_schedule_handle(self.id(name)).describe()
+            except RPCError as error:
+                if error.status is RPCStatusCode.NOT_FOUND:
+                    return False
+                raise
+            return True
+
+        return self.in_loop(describe())
+
+    def in_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of Temporal's client."""
+        return self.loop.run_until_complete(coroutine)
+
+    def calls(self) -> tuple[list[str], list[str]]:
+        """The methods called on SpiceDB and on Temporal since the last `calls`."""
+        made = list(self.spicedb.calls), list(self.temporal.calls)
+        self.spicedb.calls.clear()
+        self.temporal.calls.clear()
+        return made
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The functions' log lines, decoded."""
+        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+
+def eventually(ask: Callable[[], T], holds: Callable[[T], bool], seconds: float = 15) -> T:
+    """The first result of ``ask`` that ``holds``. It asks again and again, at most for ``seconds``."""
+    ends_at = time.monotonic() + seconds
+    while not holds(result := ask()):
+        assert time.monotonic() < ends_at, f"not within {seconds:g} s: {result!r:.500}"
+        time.sleep(0.02)
+    return result
+
+
+def _relationship(text: str) -> Relationship:
+    resource, _, rest = text.partition("#")
+    relation, _, subject = rest.partition("@")
+    return Relationship(
+        resource=_object(resource), relation=relation, subject=SubjectReference(object=_object(subject))
+    )
+
+
+def _object(reference: str) -> ObjectReference:
+    object_type, _, object_id = reference.partition(":")
+    return ObjectReference(object_type=object_type, object_id=object_id)
