@@ -17,8 +17,9 @@ from typing import Any, cast
 from werkzeug.serving import WSGIRequestHandler
 from werkzeug.test import EnvironBuilder
 
-from local.aws import gateway, payload
+from local.aws import payload
 from local.aws.lambda_runtime import Context
+from local.aws.routes import match
 from local.aws.template import Template
 from local.stack.endpoints import Endpoints
 from local.stack.parts import parameters
@@ -61,7 +62,7 @@ def event(
     environ["SERVER_PORT"] = str(_PORT)
     request = payload.Request(environ, cast(WSGIRequestHandler, raw))
     (api,) = template().http_apis
-    found = gateway.match(api.routes, method, request.encoded_path)
+    found = match(api.routes, method, request.encoded_path)
     assert found, f"template.yaml has no route for {method} {path}"
     route, path_parameters = found
     verified = dict(claims) if route.authorizer else None
