@@ -1,1 +1,1 @@
-"""What is run by hand, or in production: the schema's merge, the diagrams, the API's specification."""
+"""What is run by hand, by make or in production: schema, diagrams, links, specification, set-up."""

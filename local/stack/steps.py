@@ -18,6 +18,7 @@ from local.stack.clients import own_agent, relationships
 from local.stack.console import plain_console, say, say_json, say_table
 from local.stack.endpoints import Endpoints, state_machine_arn
 from local.stack.issuer import issue, signing_key
+from saga_temporal import MEMO_KEY
 
 _POLL_SECONDS = 0.05
 _FENCE_CHARACTERS = 12  # of 64; enough to see that both systems have the same
@@ -177,7 +178,7 @@ class Steps:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return []
             raise
-        made_by = (await found.memo()).get("agent_schedule", {}).get("registration", "")
+        made_by = (await found.memo()).get(MEMO_KEY, {}).get("registration", "")
         following = [f"{time:%a %d %b %H:%M}" for time in found.info.next_action_times[:3]]
         state = "paused" if found.schedule.state.paused else "active"
         first, *others = following or ["none"]
