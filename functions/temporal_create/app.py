@@ -2,7 +2,7 @@
 
 from saga_core.deadlines import Deadline
 from saga_core.observability import Context, Event, Result, count, logger, saga_step
-from saga_core.settings import call_settings
+from saga_core.settings import call_settings, memo_settings
 from saga_core.steps import Memo, TemporalCreateStep
 from saga_temporal import temporal
 
@@ -22,7 +22,8 @@ def handler(event: Event, context: Context) -> Result:
     """
     step = TemporalCreateStep.parse(event)
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
-    replaced = temporal().create(step.request, Memo.of(step), deadline, over_stray=step.registered and not step.attempt)
+    memo = Memo.of(step, memo_settings().memo_version)
+    replaced = temporal().create(step.request, memo, deadline, over_stray=step.registered and not step.attempt)
     if replaced:
         logger.warning("an unowned schedule was replaced", schedule_id=step.request.schedule_id, stray=replaced)
         count("StrayReplaced")

@@ -39,7 +39,7 @@ def busy(api: Api) -> Api:
         agent, name = of
         schedule = {"name": name, "workflow_name": "Report", "task_queue": "reports", "interval_seconds": 86_400}
         request = CreateRequest.parse({"agent_id": agent, "schedule": {**schedule, "paused": name == PAUSED}})
-        memo = Memo(registration=uuid.uuid4().hex * 2, creator="user:alice", agent_id=agent, request=request.schedule)
+        memo = Memo(registration=uuid.uuid4().hex * 2, creator="user:alice")
         temporal().create(request, memo, deadline, over_stray=False)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:

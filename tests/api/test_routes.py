@@ -25,9 +25,15 @@ class Action(Strict):
     workflow_params: list[Any] | None
 
 
+class Interval(Strict):
+    every_seconds: float
+    offset_seconds: float
+
+
 class Spec(Strict):
     cron_expressions: list[str]
     intervals_seconds: list[int]
+    intervals: list[Interval]
     start_at: datetime | None
     end_at: datetime | None
 
@@ -39,11 +45,19 @@ class Schedule(Strict):
     state: Literal["ACTIVE", "PAUSED"]
     action: Action
     spec: Spec
+    timezone: str | None
+    jitter_seconds: int | None
+    overlap_policy: str | None
+    catchup_window_seconds: int | None
+    execution_timeout_seconds: int | None
+    note: str | None
     num_actions_taken: int
     num_actions_missed: int
     next_action_times: list[datetime]
     last_action_time: datetime | None
     created_at: datetime
+    updated_at: datetime | None
+    warnings: list[str]
 
 
 class Entry(Strict):
@@ -90,6 +104,7 @@ def test_a_created_schedule_is_returned_as_it_was_requested(api: Api) -> None:
         end_at="2031-01-01T00:00:00+01:00",
         timezone="Europe/Lisbon",
         overlap_policy="BUFFER_ONE",
+        catchup_window_seconds=3600,
         paused=False,
     )
 
@@ -109,12 +124,21 @@ def test_a_created_schedule_is_returned_as_it_was_requested(api: Api) -> None:
         "spec": {
             "cron_expressions": ["0 9 * * MON-FRI"],
             "intervals_seconds": [],
+            "intervals": [],
             "start_at": datetime(2030, 1, 1, tzinfo=UTC),
             "end_at": datetime(2030, 12, 31, 23, tzinfo=UTC),
         },
+        "timezone": "Europe/Lisbon",
+        "jitter_seconds": None,
+        "overlap_policy": "BUFFER_ONE",
+        "catchup_window_seconds": 3600,
+        "execution_timeout_seconds": 600,
+        "note": None,
         "num_actions_taken": 0,
         "num_actions_missed": 0,
         "last_action_time": None,
+        "updated_at": None,
+        "warnings": [],
     }
     assert before < created.created_at < datetime.now(UTC) + timedelta(seconds=5)
     # In winter, Lisbon's time is UTC. The first of January 2030 is a Tuesday.
@@ -124,13 +148,21 @@ def test_a_created_schedule_is_returned_as_it_was_requested(api: Api) -> None:
 
 
 def test_the_options_of_a_schedule_are_those_that_temporal_has(api: Api) -> None:
-    api.create(execution_timeout_seconds=600, overlap_policy="TERMINATE_OTHER", timezone="Asia/Tokyo")
+    api.create(
+        execution_timeout_seconds=600,
+        overlap_policy="TERMINATE_OTHER",
+        timezone="Asia/Tokyo",
+        catchup_window_seconds=60,
+        jitter_seconds=5,
+    )
 
     described = api.in_loop(api.scheduler.get_schedule_handle(api.id()).describe()).schedule
     assert isinstance(described.action, ScheduleActionStartWorkflow)
     assert described.action.execution_timeout == timedelta(minutes=10)
     assert described.policy.overlap is ScheduleOverlapPolicy.TERMINATE_OTHER
     assert described.spec.time_zone_name == "Asia/Tokyo"
+    assert described.spec.jitter == timedelta(seconds=5)
+    assert described.policy.catchup_window == timedelta(minutes=1)
 
 
 def test_optional_fields_may_be_null_or_absent(api: Api) -> None:
@@ -145,7 +177,9 @@ def test_optional_fields_may_be_null_or_absent(api: Api) -> None:
         created = schedule(response, 201)
         assert created.state == "ACTIVE"
         assert created.action.workflow_params is None
-        assert created.spec == Spec(cron_expressions=[], intervals_seconds=[60], start_at=None, end_at=None)
+        assert created.spec == Spec(
+            cron_expressions=[], intervals_seconds=[60], intervals=[], start_at=None, end_at=None
+        )
 
 
 def test_a_schedule_may_begin_paused_and_have_both_a_cron_expression_and_an_interval(api: Api) -> None:
@@ -160,7 +194,7 @@ def test_pause_and_unpause_return_the_schedule_and_keep_the_note(api: Api) -> No
     created = schedule(api.create(), 201)
 
     paused = schedule(api.call("POST", f"{api.schedules}/daily/pause", {"note": "the workers are down"}))
-    assert paused == created.model_copy(update={"state": "PAUSED"})
+    assert paused == created.model_copy(update={"state": "PAUSED", "note": "the workers are down"})
     state = api.in_loop(api.scheduler.get_schedule_handle(api.id()).describe()).schedule.state
     assert (state.paused, state.note) == (True, "the workers are down")
     assert schedule(api.call("POST", f"{api.schedules}/daily/pause")).state == "PAUSED"

@@ -73,6 +73,7 @@ _EXISTS_ALREADY = TemporalFailure(RPCStatusCode.ALREADY_EXISTS)
 _CREATED = CreateScheduleResponse()
 _DELETED = DeleteScheduleResponse()
 
+_MAX_COMMENT = 200
 _CRON_LIMITS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _CRON_ITEM = re.compile(r"(?:\*|(?P<first>\d+)(?:-(?P<last>\d+))?)(?:/(?P<step>\d+))?")
 
@@ -153,12 +154,15 @@ def _described(stored: Stored) -> DescribeScheduleResponse:
 def _is_valid_cron(cron: str) -> bool:
     """Whether the server takes a cron expression of five fields of numbers: values, ranges, steps and lists of them.
 
+    A comment may follow. The server keeps it with the calendar that it makes of the expression; the model has neither.
+
     Raises:
-        NotImplementedError: it has anything else, such as names, seconds, years, comments, a time zone or ``@daily``.
+        NotImplementedError: it has anything else, such as names, seconds, years, a time zone or ``@daily``.
     """
-    fields = cron.split()
+    expression, _, comment = cron.partition("#")
+    fields = expression.split()
     unknown = NotImplementedError(f"the model of Temporal cannot read the cron expression {cron!r}")
-    if any(mark in cron for mark in "@=#"):
+    if any(mark in expression for mark in "@=") or len(comment) > _MAX_COMMENT:
         raise unknown
     if not 5 <= len(fields) <= 7:
         return False

@@ -9,7 +9,6 @@ import random
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,7 +30,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from local.stack import clients
 from local.stack.endpoints import NAMESPACE, Endpoints
 from saga_core import ids
-from saga_core.steps import Memo
+from saga_core.steps import Memo, digest
 from saga_temporal import Temporal
 from tests.explore import temporal_model
 from tests.explore.conformance import NO_DEADLINE, REGISTRATIONS, RPC_SECONDS, TIMES, Call, create_request, outcome
@@ -97,8 +96,8 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
     memo = Memo(
         registration=registration,
         creator=str(create.creator) if create.creator else None,
-        agent_id=agent_id,
-        request=create.schedule,
+        version=2,
+        digest=digest(create.schedule),
     )
     over_stray = chance.random() < 0.3
     calls: list[tuple[str, Callable[[Temporal], Any]]] = [
@@ -114,8 +113,16 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
 
         answer = outcome(lambda: act(Temporal(connect, NAMESPACE, run)))
         if method == "describe" and answer:
-            view = answer.schedule.model_copy(update={"next_action_times": [], "created_at": None})
-            return replace(answer, schedule=view)
+            # The model has no runs, no defaults of the server's, and no calendars.
+            unknown: dict[str, Any] = {
+                "next_action_times": [],
+                "created_at": None,
+                "warnings": [],
+                "overlap_policy": None,
+                "catchup_window_seconds": None,
+            }
+            view = answer.schedule.model_copy(update=unknown)
+            return answer.memo, view.model_copy(update={"spec": view.spec.model_copy(update={"cron_expressions": []})})
         return answer
 
     return Call(f"{method} of {create} by {memo.registration}, over_stray {over_stray}", through_gateway)

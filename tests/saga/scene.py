@@ -1,7 +1,7 @@
 """One schedule name on the running stack, and what both systems hold under it."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from saga_core.deadlines import Deadline
@@ -22,6 +22,7 @@ class Holdings:
 
     held: dict[str, str]
     memo: dict[str, Any] | None
+    agent: str = field(default="", compare=False)
 
     @property
     def leased(self) -> bool:
@@ -35,7 +36,7 @@ class Holdings:
             return self.held == {}
         return {relation: subject for relation, subject in self.held.items() if relation != "creating"} == {
             "owner": self.memo["creator"],
-            "parent_agent": f"agent:{self.memo['agent_id']}",
+            "parent_agent": f"agent:{self.agent}",
             "registered_by": f"registration:{self.memo['registration']}",
         }
 
@@ -56,7 +57,7 @@ class Scene:
 
     def holdings(self) -> Holdings:
         """What the systems hold, read past the proxies."""
-        return Holdings(self.stack.held(self.name), self.stack.scheduled(self.name))
+        return Holdings(self.stack.held(self.name), self.stack.scheduled(self.name), self.stack.agent)
 
     def request(self, **schedule: Any) -> Request:
         """A create request of alice with an idempotency key."""

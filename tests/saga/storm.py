@@ -29,7 +29,7 @@ from local.stack import clients
 from local.stack.endpoints import NAMESPACE, Endpoints, state_machine_arn
 from local.stack.parts import ROOT, engines, parameters
 from local.stack.process import Child
-from saga_core import settings
+from saga_core import ids, settings
 from saga_core.deadlines import Deadline
 from saga_core.errors import TemporalUnavailable
 from saga_spicedb import spicedb
@@ -295,7 +295,7 @@ def registered(memos: Mapping[str, Mapping[str, Any]]) -> dict[str, set[str]]:
     return {
         schedule_id: {
             f"owner@{memo['creator']}",
-            f"parent_agent@agent:{memo['agent_id']}",
+            f"parent_agent@agent:{ids.split_schedule_id(schedule_id)[0]}",
             f"registered_by@registration:{memo['registration']}",
         }
         for schedule_id, memo in memos.items()

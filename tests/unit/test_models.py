@@ -140,7 +140,7 @@ def test_a_memo_survives_its_way_through_json() -> None:
     request = {**with_schedule(start_at="2026-01-01T00:00:00Z", overlap_policy="SKIP"), "idempotency_key": "k"}
     memo = Memo.of(CreateStep.parse({"execution_id": "abc", "request": request}))
 
-    assert Memo.parse(memo.model_dump(mode="json")) == memo
+    assert Memo.model_validate(memo.to_json()) == memo
     assert memo.creator == "user:alice"
 
 

@@ -29,7 +29,8 @@ from saga_temporal import temporal
 
 SCHEDULES = "/agents/<agent_id>/schedules"
 SCHEDULE = f"{SCHEDULES}/<schedule_name>"
-DEFAULT_NOTE = "through the HTTP API"
+# Temporal's limit for a note is 1,000 bytes.
+MAX_NOTE_CHARACTERS = 200
 
 app = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=bodies.decode)
 problems.handle(app)
@@ -91,7 +92,7 @@ def get(agent_id: Agent, schedule_name: Name) -> ScheduleView:
 def pause(agent_id: Agent, schedule_name: Name, note: Annotated[Note | None, Body()] = None) -> ScheduleView:
     """Pause a schedule: it starts nothing until it is unpaused."""
     schedule_id = _permitted("update", agent_id, schedule_name)
-    temporal().pause(schedule_id, (note and note.note) or DEFAULT_NOTE, _deadline())
+    temporal().pause(schedule_id, _reason(note, "paused"), _deadline())
     return _described(schedule_id)
 
 
@@ -99,7 +100,7 @@ def pause(agent_id: Agent, schedule_name: Name, note: Annotated[Note | None, Bod
 def unpause(agent_id: Agent, schedule_name: Name, note: Annotated[Note | None, Body()] = None) -> ScheduleView:
     """Unpause a schedule."""
     schedule_id = _permitted("update", agent_id, schedule_name)
-    temporal().unpause(schedule_id, (note and note.note) or DEFAULT_NOTE, _deadline())
+    temporal().unpause(schedule_id, _reason(note, "unpaused"), _deadline())
     return _described(schedule_id)
 
 
@@ -163,6 +164,14 @@ def _permitted(permission: str, agent_id: str, schedule_name: str) -> str:
     if not spicedb().may(who.subject, permission, schedule_id, _deadline()):
         raise ScheduleNotFound("schedule not found")
     return schedule_id
+
+
+def _reason(note: Note | None, done: str) -> str:
+    """The note for Temporal: the caller's, or else who did it."""
+    if note and note.note:
+        return note.note
+    principal = caller.identify(app.current_event).principal
+    return f"{done} by {principal.user_id or principal.service_account_id}"[:MAX_NOTE_CHARACTERS]
 
 
 def _described(schedule_id: str) -> ScheduleView:

@@ -86,6 +86,22 @@ class TemporalSettings(FromEnvironment):
     temporal_tls_secret: SecretReference | None = None
 
 
+class MemoSettings(FromEnvironment):
+    """What temporal_create needs besides.
+
+    Attributes:
+        memo_version: of the memos that it writes; 1 while functions of an earlier release may still read them.
+    """
+
+    memo_version: Annotated[int, Field(ge=1, le=2)] = 2
+
+
+@cache
+def memo_settings() -> MemoSettings:
+    """The settings of the memos, read once."""
+    return MemoSettings.load()
+
+
 @cache
 def call_settings() -> CallSettings:
     """The settings that every function needs, read once."""

@@ -6,10 +6,13 @@ Memo     what Temporal keeps with a schedule: the operation that created it
 Match    what a schedule in Temporal is to the operation that describes it
 """
 
+import hashlib
+import json
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
-from pydantic import ConfigDict
+from pydantic import BaseModel, ConfigDict
 
 from saga_core import ids
 from saga_core.errors import InvalidRequest
@@ -137,8 +140,7 @@ class DescribeStep(_Step):
         key = self.create.idempotency_key
         if key is None or key != memo.idempotency_key:
             return Match.OTHER
-        same = (memo.request, memo.creator) == (self.create.schedule, _text(self.create.creator))
-        return Match.REPLAY if same else Match.REUSED
+        return Match.REPLAY if memo.is_of(self.create) else Match.REUSED
 
 
 class DeleteStep(_Step):
@@ -158,36 +160,81 @@ class DeregisterStep(DeleteStep):
     registration: str | None
 
 
-class Memo(Model):
+class Memo(BaseModel):
     """What a schedule's memo records about the operation that created it.
 
+    Read leniently: a memo outlives the application that wrote it, and no later rule may make its fence unreadable.
+
     Attributes:
+        version: 2, or 1 where an earlier release wrote it.
         registration: that operation's fence.
+        execution_id: ARN of its execution.
         creator: ``{type}:{id}`` as in SpiceDB, or null where registration was skipped.
-        agent_id: the agent that owns the schedule.
-        request: the schedule as it was asked for; Temporal does not return a cron expression.
+        account_id: the account in which the creator acted.
         idempotency_key: the key of the create request, if it had one.
+        digest: see `digest`; null in version 1.
+        agent_id, request: the agent and the schedule as it was asked for; in version 1 alone.
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(frozen=True)
 
+    version: int = 1
     registration: str
+    execution_id: str | None = None
     creator: str | None = None
-    agent_id: str
-    request: NewSchedule
+    account_id: str | None = None
     idempotency_key: str | None = None
+    digest: str | None = None
+    agent_id: str | None = None
+    request: dict[str, Any] | None = None
 
     @classmethod
-    def of(cls, step: CreateStep) -> Self:
-        """The memo of the operation that ``step`` belongs to."""
+    def of(cls, step: CreateStep, version: int = 2) -> Self:
+        """The memo of the operation that ``step`` belongs to.
+
+        Version 1 is for the first half of an upgrade: functions of the earlier release, which run beside this one, read
+        no other.
+        """
         request = step.request
+        made_by: dict[str, Any] = {
+            "registration": step.registration,
+            "creator": _text(request.creator),
+            "idempotency_key": request.idempotency_key,
+        }
+        if version == 1:
+            return cls(**made_by, agent_id=request.agent_id, request=request.schedule.model_dump(mode="json"))
         return cls(
-            registration=step.registration,
-            creator=_text(request.creator),
-            agent_id=request.agent_id,
-            request=request.schedule,
-            idempotency_key=request.idempotency_key,
+            **made_by,
+            version=2,
+            execution_id=step.execution_id,
+            account_id=request.principal.account_id if request.principal else None,
+            digest=digest(request.schedule),
         )
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The memo as decoded JSON, with the fields of its version."""
+        others = {"agent_id", "request"} if self.version > 1 else {"version", "execution_id", "account_id", "digest"}
+        decoded: Mapping[str, Any] = self.model_dump(mode="json", exclude=others)
+        return decoded
+
+    def is_of(self, request: CreateRequest) -> bool:
+        """Whether the operation had the same schedule and creator as ``request``."""
+        asked = self.digest or _digest(self.request or {})
+        return (asked, self.creator) == (digest(request.schedule), _text(request.creator))
+
+
+def digest(schedule: NewSchedule) -> str:
+    """SHA-256 of a schedule as it is asked for, without the fields that have their defaults, as 64 hex digits.
+
+    So a new optional field, or a default that is written out, does not make a repeated request another one.
+    """
+    return _digest(schedule.model_dump(mode="json"))
+
+
+def _digest(asked: Mapping[str, Any]) -> str:
+    given = {name: value for name, value in asked.items() if value is not None and (name, value) != ("paused", False)}
+    canonical = json.dumps(given, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode(errors="surrogatepass")).hexdigest()
 
 
 def _text(creator: Subject | None) -> str | None:

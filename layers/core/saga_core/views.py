@@ -6,8 +6,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Self
 
+from pydantic import Field
+
 from saga_core import ids
-from saga_core.requests import CreateRequest, Model
+from saga_core.requests import CreateRequest, Model, OverlapPolicy
 
 
 class ScheduleState(StrEnum):
@@ -26,17 +28,44 @@ class ActionView(Model):
     workflow_params: list[Any] | None
 
 
+class IntervalView(Model):
+    """An interval that is not a whole number of seconds, or not counted from the epoch itself."""
+
+    every_seconds: float
+    offset_seconds: float
+
+
 class SpecView(Model):
-    """When a schedule starts it. Times are null where there is no bound."""
+    """When a schedule starts it. Times are null where there is no bound.
+
+    Attributes:
+        cron_expressions: as they were asked for, or as Temporal has them where the schedule was changed since.
+        intervals_seconds: periods, counted from the epoch.
+        intervals: those that ``intervals_seconds`` cannot hold.
+    """
 
     cron_expressions: list[str]
     intervals_seconds: list[int]
+    intervals: list[IntervalView] = Field(default_factory=list)
     start_at: datetime | None
     end_at: datetime | None
 
 
 class ScheduleView(Model):
-    """A schedule as callers see it."""
+    """A schedule as callers see it: what Temporal has now.
+
+    Attributes:
+        timezone: of the cron expressions; null for UTC.
+        jitter_seconds: each run is delayed by a random time up to this; null for none.
+        overlap_policy: null where Temporal has one that this application does not know.
+        catchup_window_seconds: how late a run may still start after an outage.
+        execution_timeout_seconds: the most that one run may take; null for no limit.
+        note: why the schedule was paused, or another note of a person.
+        num_actions_missed: runs that the catch-up window left out.
+        last_action_time: the latest start of a run.
+        updated_at: when the schedule was last changed by another tool; null if never.
+        warnings: what its creator probably did not intend, such as a schedule that never runs.
+    """
 
     schedule_id: str
     name: str
@@ -44,11 +73,19 @@ class ScheduleView(Model):
     state: ScheduleState
     action: ActionView
     spec: SpecView
+    timezone: str | None = None
+    jitter_seconds: int | None = None
+    overlap_policy: OverlapPolicy | None = None
+    catchup_window_seconds: int | None = None
+    execution_timeout_seconds: int | None = None
+    note: str | None = None
     num_actions_taken: int
     num_actions_missed: int
     next_action_times: list[datetime]
     last_action_time: datetime | None
     created_at: datetime | None
+    updated_at: datetime | None = None
+    warnings: list[str] = Field(default_factory=list)
 
     @classmethod
     def of_json(cls, schedule: Mapping[str, Any]) -> Self:
@@ -76,6 +113,11 @@ class ScheduleView(Model):
                 start_at=schedule.start_at,
                 end_at=schedule.end_at,
             ),
+            timezone=schedule.timezone,
+            jitter_seconds=schedule.jitter_seconds,
+            overlap_policy=schedule.overlap_policy,
+            catchup_window_seconds=schedule.catchup_window_seconds,
+            execution_timeout_seconds=schedule.execution_timeout_seconds,
             num_actions_taken=0,
             num_actions_missed=0,
             next_action_times=[],

@@ -22,7 +22,13 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from saga_core.deadlines import Deadline
-from saga_core.errors import AgentUpdateDenied, AuthorizationUnavailable, ConfigurationError, SagaError
+from saga_core.errors import (
+    AgentUpdateDenied,
+    AuthorizationUnavailable,
+    ConfigurationError,
+    InvalidRequest,
+    SagaError,
+)
 from saga_core.ids import Subject
 from saga_core.requests import CreateRequest
 from saga_core.steps import Holder
@@ -96,6 +102,7 @@ class SpiceDB:
 
         Raises:
             AgentUpdateDenied: the creator may not update the agent. Nothing was written.
+            InvalidRequest: the schedule ends in the past, and no earlier create holds its name. Nothing was written.
         """
         creator = request.creator
         if creator is None:
@@ -106,6 +113,8 @@ class SpiceDB:
             if holder and holder.registration == registration:
                 return RegisterOutcome.REGISTERED, holder
             raise AgentUpdateDenied(f"the creator may not update agent {request.agent_id}")
+        if request.schedule.is_over(self._now()) and self.holder(request.schedule_id, deadline) is None:
+            raise InvalidRequest("schedule.end_at: is in the past")
         return self._write(request, creator, registration, execution_id, deadline)
 
     def register_again(

@@ -6,7 +6,7 @@ carry a request id of ours, and without the SDK's own retries, because the state
 
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
@@ -114,7 +114,12 @@ class Temporal:
         Raises:
             ScheduleAlreadyExists: another operation created a schedule of that name.
             ScheduleRejected: Temporal refuses what the schedule says, or has no such namespace.
+            InvalidRequest: the schedule has no creator and ends in the past, and there is none of its name.
         """
+        # Register has checked the end of a schedule that has a creator.
+        is_over = memo.creator is None and request.schedule.is_over(datetime.now(UTC))
+        if is_over and self.describe(request.schedule_id, deadline) is None:
+            raise InvalidRequest("schedule.end_at: is in the past")
         message = CreateScheduleRequest(
             namespace=self._namespace,
             schedule_id=request.schedule_id,

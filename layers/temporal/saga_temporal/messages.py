@@ -1,5 +1,6 @@
 """Temporal's messages, made from requests, and read into what callers see."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,12 +21,12 @@ from temporalio.api.schedule.v1 import (
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import DescribeScheduleResponse
-from temporalio.converter import PayloadConverter
 
 from saga_core import ids, views
 from saga_core.observability import logger
-from saga_core.requests import CreateRequest, NewSchedule
+from saga_core.requests import CreateRequest, NewSchedule, OverlapPolicy
 from saga_core.steps import Memo
+from saga_temporal import cron, payloads
 
 # The memo has one JSON object, a Memo, under this key.
 MEMO_KEY = "agent_schedule"
@@ -37,11 +38,16 @@ class Description:
 
     Attributes:
         memo: the operation that created it; None if this application did not create it.
-        schedule: as callers see it.
     """
 
+    schedule_id: str
     memo: Memo | None
-    schedule: views.ScheduleView
+    response: DescribeScheduleResponse
+
+    @property
+    def schedule(self) -> views.ScheduleView:
+        """The schedule as callers see it: what Temporal has now. Made when asked for; a memo does not need it."""
+        return _view(self.schedule_id, self.memo, self.response)
 
 
 def schedule(request: CreateRequest) -> Schedule:
@@ -53,10 +59,12 @@ def schedule(request: CreateRequest) -> Schedule:
         task_queue=TaskQueue(name=asked.task_queue),
     )
     if asked.workflow_params is not None:
-        action.input.CopyFrom(Payloads(payloads=[PayloadConverter.default.to_payload(asked.workflow_params)]))
+        action.input.CopyFrom(Payloads(payloads=[payloads.encode(asked.workflow_params)]))
     if asked.execution_timeout_seconds is not None:
         action.workflow_execution_timeout.CopyFrom(Duration(seconds=asked.execution_timeout_seconds))
     policies = SchedulePolicies()
+    if asked.catchup_window_seconds is not None:
+        policies.catchup_window.CopyFrom(Duration(seconds=asked.catchup_window_seconds))
     if asked.overlap_policy:
         policies.overlap_policy = ScheduleOverlapPolicy.Value(f"SCHEDULE_OVERLAP_POLICY_{asked.overlap_policy}")
     return Schedule(
@@ -69,41 +77,51 @@ def schedule(request: CreateRequest) -> Schedule:
 
 def memo(of: Memo) -> MemoMessage:
     """A schedule's memo."""
-    return MemoMessage(fields={MEMO_KEY: PayloadConverter.default.to_payload(of.to_json())})
+    return MemoMessage(fields={MEMO_KEY: payloads.encode(of.to_json())})
 
 
 def description(schedule_id: str, response: DescribeScheduleResponse) -> Description:
     """The schedule in a response."""
-    found = _memo(schedule_id, response)
+    return Description(schedule_id, memo_of(schedule_id, response.memo), response)
+
+
+def _view(schedule_id: str, found: Memo | None, response: DescribeScheduleResponse) -> views.ScheduleView:
     spec, action, info = response.schedule.spec, response.schedule.action.start_workflow, response.info
+    policies, state = response.schedule.policies, response.schedule.state
     agent_id, name = ids.split_schedule_id(schedule_id)
-    arguments = [PayloadConverter.default.from_payload(payload) for payload in action.input.payloads]
-    # The server turns cron expressions into calendars, so the view has them as they were asked for.
-    cron = found.request.cron_expression if found else None
-    view = views.ScheduleView(
+    updated_at = _time_after_zero(info.update_time)
+    return views.ScheduleView(
         schedule_id=schedule_id,
         name=name,
         agent_id=agent_id,
-        state=_state(paused=response.schedule.state.paused),
+        state=_state(paused=state.paused),
         action=views.ActionView(
             workflow_name=action.workflow_type.name,
             workflow_id_prefix=action.workflow_id,
             task_queue=action.task_queue.name,
-            workflow_params=arguments or None,
+            workflow_params=[payloads.decode(payload) for payload in action.input.payloads] or None,
         ),
         spec=views.SpecView(
-            cron_expressions=[cron] if cron else list(spec.cron_string),
-            intervals_seconds=[interval.interval.seconds for interval in spec.interval],
-            start_at=_time(spec.start_time) if spec.HasField("start_time") else None,
-            end_at=_time(spec.end_time) if spec.HasField("end_time") else None,
+            cron_expressions=_cron_expressions(spec, found, changed=updated_at is not None),
+            intervals_seconds=[i.interval.seconds for i in spec.interval if _is_whole(i)],
+            intervals=[_interval(i) for i in spec.interval if not _is_whole(i)],
+            start_at=_time_after_zero(spec.start_time),
+            end_at=_time_after_zero(spec.end_time),
         ),
+        timezone=spec.timezone_name or None,
+        jitter_seconds=_whole_seconds(spec.jitter),
+        overlap_policy=_overlap_policy(policies.overlap_policy),
+        catchup_window_seconds=_whole_seconds(policies.catchup_window),
+        execution_timeout_seconds=_whole_seconds(action.workflow_execution_timeout),
+        note=state.notes or None,
         num_actions_taken=info.action_count,
         num_actions_missed=info.missed_catchup_window,
-        next_action_times=[_time(time) for time in info.future_action_times],
-        last_action_time=_time(info.recent_actions[-1].actual_time) if info.recent_actions else None,
-        created_at=_time(info.create_time) if info.HasField("create_time") else None,
+        next_action_times=_times(info.future_action_times),
+        last_action_time=max(_times(action.actual_time for action in info.recent_actions), default=None),
+        created_at=_time_after_zero(info.create_time),
+        updated_at=updated_at,
+        warnings=[] if info.future_action_times else ["no run is due: the schedule starts no workflow by itself"],
     )
-    return Description(found, view)
 
 
 def summary(entry: ScheduleListEntry) -> views.ScheduleSummary:
@@ -116,16 +134,18 @@ def summary(entry: ScheduleListEntry) -> views.ScheduleSummary:
         agent_id=agent_id,
         state=_state(paused=entry.info.paused),
         workflow_name=entry.info.workflow_type.name,
-        next_action_time=_time(following[0]) if following else None,
+        next_action_time=min(_times(following), default=None),
     )
 
 
 def _spec(asked: NewSchedule) -> ScheduleSpec:
     spec = ScheduleSpec(timezone_name=asked.timezone or "")
     if asked.cron_expression is not None:
-        spec.cron_string.append(asked.cron_expression)
+        spec.cron_string.append(cron.commented(asked.cron_expression))
     if asked.interval_seconds is not None:
         spec.interval.append(IntervalSpec(interval=Duration(seconds=asked.interval_seconds)))
+    if asked.jitter_seconds is not None:
+        spec.jitter.CopyFrom(Duration(seconds=asked.jitter_seconds))
     if asked.start_at is not None:
         spec.start_time.FromDatetime(asked.start_at)
     if asked.end_at is not None:
@@ -133,19 +153,62 @@ def _spec(asked: NewSchedule) -> ScheduleSpec:
     return spec
 
 
-def _memo(schedule_id: str, response: DescribeScheduleResponse) -> Memo | None:
-    if MEMO_KEY not in response.memo.fields:
+def memo_of(schedule_id: str, message: MemoMessage) -> Memo | None:
+    """The memo of a schedule; None where it has none of ours, or one that cannot be read."""
+    if MEMO_KEY not in message.fields:
         return None
     try:
-        return Memo.model_validate(PayloadConverter.default.from_payload(response.memo.fields[MEMO_KEY]))
+        return Memo.model_validate(payloads.decode(message.fields[MEMO_KEY]))
     except ValueError:
-        logger.warning("a schedule's memo is not ours to read", schedule_id=schedule_id)
+        logger.warning("a schedule's memo cannot be read: it is not one of ours", schedule_id=schedule_id)
         return None
+
+
+def _cron_expressions(spec: ScheduleSpec, found: Memo | None, *, changed: bool) -> list[str]:
+    """The cron expressions as they were asked for while nobody has changed the schedule, else as Temporal has them."""
+    if found and not changed:
+        if found.request is not None:
+            asked = found.request.get("cron_expression")
+            return [str(asked)] if asked else []
+        return [calendar.comment or cron.text(calendar) for calendar in spec.structured_calendar]
+    return [cron.text(calendar) for calendar in spec.structured_calendar]
+
+
+def _is_whole(interval: IntervalSpec) -> bool:
+    """Whether the interval is a whole number of seconds, counted from the epoch."""
+    return not (interval.interval.nanos or interval.phase.seconds or interval.phase.nanos)
+
+
+def _interval(interval: IntervalSpec) -> views.IntervalView:
+    return views.IntervalView(
+        every_seconds=interval.interval.ToNanoseconds() / 1e9, offset_seconds=interval.phase.ToNanoseconds() / 1e9
+    )
+
+
+def _whole_seconds(duration: Duration) -> int | None:
+    return duration.ToSeconds() or None
+
+
+def _overlap_policy(value: int) -> OverlapPolicy | None:
+    """None for a policy that this application does not know."""
+    for policy in OverlapPolicy:
+        if value == ScheduleOverlapPolicy.Value(f"SCHEDULE_OVERLAP_POLICY_{policy}"):
+            return policy
+    return None
 
 
 def _state(*, paused: bool) -> views.ScheduleState:
     return views.ScheduleState.PAUSED if paused else views.ScheduleState.ACTIVE
 
 
-def _time(message: Timestamp) -> datetime:
-    return message.ToDatetime(tzinfo=UTC)
+def _times(messages: Iterable[Timestamp]) -> list[datetime]:
+    """The times among messages that a datetime can hold."""
+    return [time for message in messages if (time := _time_after_zero(message))]
+
+
+def _time_after_zero(message: Timestamp) -> datetime | None:
+    """None for the time of an absent message, for Go's zero time (year 1), and for one that no datetime can hold."""
+    try:
+        return message.ToDatetime(tzinfo=UTC) if message.seconds > 0 else None
+    except (ValueError, OverflowError):
+        return None
