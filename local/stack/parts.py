@@ -49,6 +49,7 @@ def parameters(endpoints: Endpoints) -> dict[str, str]:
         "SpiceDBEndpoint": endpoints.spicedb,
         "SpiceDBTls": "false",
         "SpiceDBTokenSecretArn": f"plain:{SPICEDB_TOKEN}",
+        "PageTokenSecretArn": "plain:local",
         "TemporalAddress": endpoints.temporal,
         "TemporalNamespace": NAMESPACE,
         "TemporalTls": "false",

@@ -210,7 +210,7 @@ def main() -> None:
     die_with_parent()
     try:
         require_free_port(arguments.port, "SpiceDB", "SPICEDB_PORT")
-        spicedb = LocalSpiceDB(arguments.port, arguments.token, arguments.schema.read_text())
+        spicedb = LocalSpiceDB(arguments.port, arguments.token, arguments.schema.read_text(encoding="utf-8-sig"))
     except (StartError, OSError) as error:
         sys.exit(str(error))
     print(f"SpiceDB ready on {HOST}:{spicedb.port}", flush=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from saga_api.listing import MAX_FETCHES
 from saga_core.deadlines import Deadline
 from saga_core.ids import Subject
 from saga_core.requests import CreateRequest
@@ -88,26 +89,45 @@ def test_lists_of_agents_whose_ids_begin_alike(busy: Api) -> None:
         assert [entry["name"] for entry in seen if entry["state"] == "PAUSED"] == [PAUSED]
         assert set(calls_of_temporal) == {"ListSchedules"}
         assert len(calls_of_temporal) <= math.ceil(EACH / page_size) + 1
-        assert set(calls_of_spicedb) == {"CheckBulkPermissions"}
-        assert len(calls_of_spicedb) <= len(calls_of_temporal)
+        assert set(calls_of_spicedb) == {"CheckPermission", "CheckBulkPermissions"}
+        assert calls_of_spicedb.count("CheckBulkPermissions") <= len(calls_of_temporal)
 
     # The lists of the other agents hold only their own schedules too.
     for agent in AGENTS[1:]:
         (entries,) = [page for page in walked(busy, agent, LARGEST_PAGE) if page]
         assert {entry["schedule_id"] for entry in entries} == {f"{agent}--{name}" for name in NAMES}
 
-    # Who may read three schedules sees those three. The pages are short, and the list goes on after them.
-    pages = walked(busy, BASE, EACH // 5, as_="bob")
-    assert sorted(entry["name"] for page in pages for entry in page) == sorted(SHARED)
-    assert len(pages) >= 5
-    assert min(len(page) for page in pages[:5]) < EACH // 5
-    assert [page for page in walked(busy, BASE, LARGEST_PAGE, as_="mallory") if page] == []
-    assert [page for page in walked(busy, AGENTS[1], LARGEST_PAGE, as_="bob") if page] == []
+    # Who may read three schedules sees those three, each once, at any page size. At most five calls fill a page.
+    for page_size in (1, 2, EACH // 5, LARGEST_PAGE):
+        busy.calls()
+        pages = walked(busy, BASE, page_size, as_="bob")
+        assert sorted(entry["name"] for page in pages for entry in page) == sorted(SHARED)
+        assert len(busy.calls()[1]) <= MAX_FETCHES * len(pages)
 
-    # A page token continues the list that returned it, and no other.
+    # Who may not read the agent learns nothing: one check, and no call to Temporal, whether it has schedules or not.
+    for agent, who in ((BASE, "mallory"), (AGENTS[1], "bob"), (f"{BASE}-none", "alice")):
+        busy.calls()
+        assert walked(busy, agent, 10, as_=who) == [[]]
+        assert busy.calls() == (["CheckPermission"], [])
+
+    # A page token continues the list that returned it, for the caller who got it, and no other.
     token = busy.call("GET", f"/agents/{BASE}/schedules?page_size=10").body["next_page_token"]
-    other = busy.call("GET", f"/agents/{AGENTS[1]}/schedules?page_token={token}")
-    assert other.is_problem(422, "page_token: is not a token that a list of this agent has given")
+    assert busy.call("GET", f"/agents/{BASE}/schedules?page_token={token}").status == 200
+    busy.calls()
+    altered = ("B" if token[0] == "A" else "A") + token[1:]
+    for agent, who, sent in (
+        (AGENTS[1], "alice", token),
+        (BASE, "bob", token),
+        (BASE, "alice", altered),
+        (BASE, "alice", token + "AAAA"),
+        (BASE, "alice", token[:40]),
+        (BASE, "alice", "AAAA"),
+        (BASE, "alice", ""),
+        (BASE, "alice", "%C3%A9"),
+    ):
+        other = busy.call("GET", f"/agents/{agent}/schedules?page_token={sent}", as_=who)
+        assert other.is_problem(422, "page_token: is not a token that a list of this agent has given to this caller")
+    assert busy.calls() == ([], []), "no engine is asked"
 
 
 def test_the_permissions_on_a_page_of_the_largest_size_are_checked_in_one_call(api: Api) -> None:
@@ -118,7 +138,7 @@ def test_the_permissions_on_a_page_of_the_largest_size_are_checked_in_one_call(a
     )
 
     deadline = Deadline(time.monotonic() + 30, per_call=10)
-    readable = spicedb().readable(Subject("user", "alice"), [api.id(name) for name in names], deadline)
+    held = spicedb().permissions(Subject("user", "alice"), ["read"], [api.id(name) for name in names], deadline)
 
-    assert readable == {api.id("s-0"), api.id("s-999")}
+    assert {schedule_id for schedule_id, permissions in held.items() if permissions} == {api.id("s-0"), api.id("s-999")}
     assert api.calls() == (["CheckBulkPermissions"], [])

@@ -43,6 +43,7 @@ from typing import TYPE_CHECKING
 
 from tools.schema.merge import Plan, Refused, plan
 from tools.schema.server import Server, orphans
+from tools.schema.zed import read_schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -145,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.insecure and given.ca:
         parser.error("--ca is for TLS, and --insecure turns TLS off")
     try:
-        ours = given.schema.read_text(encoding="utf-8")
+        ours = read_schema(given.schema)
         ca = given.ca.read_bytes() if given.ca else None
         server = Server(given.endpoint, _token(given.token_env, given.token_file), tls=not given.insecure, ca=ca)
         try:

@@ -7,12 +7,14 @@ positions, so that an edit leaves the text around it byte for byte.
 
 from __future__ import annotations
 
+import codecs
 import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 class SchemaSyntaxError(ValueError):
@@ -83,6 +85,16 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _REST_OF_LINE = re.compile(r"[ \t]*(?://[^\r\n]*)?")
+
+
+def read_schema(file: Path) -> str:
+    """A schema file's text, without a byte-order mark: UTF-8, or UTF-16 where a byte-order mark says so.
+
+    Raises OSError or UnicodeDecodeError.
+    """
+    content = file.read_bytes()
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf16 else "utf-8-sig")
 
 
 def split(text: str) -> list[Block]:

@@ -1,5 +1,6 @@
 """The bodies of HTTP requests and responses, apart from those that `saga_core` has: NewSchedule and ScheduleView."""
 
+import codecs
 import json
 from base64 import b64decode
 from http import HTTPStatus
@@ -67,9 +68,20 @@ class GatewayProblem(Model):
 
 
 def text(event: Event) -> str:
-    """The body of a request, as text. What is not UTF-8 becomes text that no model accepts."""
+    """The body of a request, as text, without a byte-order mark.
+
+    UTF-16 is read where a byte-order mark says so. What is not UTF-8 otherwise becomes text that no model accepts.
+    """
     body: str = event.get("body") or ""
-    return b64decode(body).decode(errors="surrogateescape") if event.get("isBase64Encoded") else body
+    if not event.get("isBase64Encoded"):
+        return body.removeprefix("\ufeff")
+    content = b64decode(body)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return content.decode("utf-16")
+        except UnicodeDecodeError:
+            pass  # It is not UTF-16 either.
+    return content.decode("utf-8-sig", errors="surrogateescape")
 
 
 def refusal(event: Event, body: str) -> Problem | None:

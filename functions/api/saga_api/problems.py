@@ -1,16 +1,20 @@
 """Errors as HTTP responses. A caller sees no internals; the log has them."""
 
-from http import HTTPStatus
-from typing import Any
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from http import HTTPMethod, HTTPStatus
+from types import MappingProxyType
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.exceptions import NotFoundError
 from aws_lambda_powertools.event_handler.openapi.exceptions import RequestValidationError
+from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from saga_api import openapi
 from saga_api.bodies import JSON, NO_ROUTE, Problem
 from saga_api.executions import ExecutionFailed
-from saga_core.errors import SagaError
+from saga_core.errors import CreateInProgress, SagaError
 from saga_core.observability import count, logger
 from saga_core.requests import describe_errors
 
@@ -21,36 +25,80 @@ _WORDS = {
     HTTPStatus.SERVICE_UNAVAILABLE: "temporarily unavailable; try again",
 }
 _UNSETTLED_WORDS = {
-    **_WORDS,
-    HTTPStatus.SERVICE_UNAVAILABLE: (
-        "temporarily unavailable and the outcome is not known; repeat the request with the same Idempotency-Key"
-    ),
-    HTTPStatus.GATEWAY_TIMEOUT: "the outcome is not known yet; repeat the request with the same Idempotency-Key",
+    HTTPStatus.SERVICE_UNAVAILABLE: "temporarily unavailable and the outcome is not known",
+    HTTPStatus.GATEWAY_TIMEOUT: "the outcome is not known yet",
 }
+# Seconds. Clients ignore a longer Retry-After than a minute; an outage that ends soon ends within a few seconds.
+MAX_RETRY_AFTER = 60
+RETRY_AFTER = 5
+# How the machine's CreateInProgress says how long the lease still lasts.
+_LEASE_REST = re.compile(r"in (\d+) seconds")
+
+
+class Repeat(StrEnum):
+    """What a repetition of a request does whose outcome is not known."""
+
+    HARMLESS = "repeat the request"
+    BY_KEY = "repeat the request with the same Idempotency-Key"
+    DECIDED_BY_CALLER = "look at the schedule before you repeat the request"
+
+    @classmethod
+    def of(cls, event: APIGatewayProxyEventV2) -> "Repeat":
+        """What a repetition of this request does."""
+        if event.headers.get("idempotency-key"):
+            return cls.BY_KEY
+        return cls.HARMLESS if event.request_context.http.method == HTTPMethod.DELETE else cls.DECIDED_BY_CALLER
+
+
+def headers_for(status: HTTPStatus, error: SagaError | None = None, unsettled: Repeat | None = None) -> dict[str, str]:
+    """When a client that repeats requests by itself may do so.
+
+    ``unsettled``: the outcome is not known, and this is what a repetition does. Without these headers many clients
+    repeat every 409 and 5xx.
+    """
+    headers = {}
+    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR or unsettled is Repeat.DECIDED_BY_CALLER:
+        headers["x-should-retry"] = "false"
+    if isinstance(error, CreateInProgress):
+        rest = _LEASE_REST.search(str(error))
+        headers["Retry-After"] = str(min(int(rest[1]), MAX_RETRY_AFTER) if rest else MAX_RETRY_AFTER)
+    if not unsettled and status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
+        headers["Retry-After"] = str(RETRY_AFTER)
+    return headers
 
 
 def problem(
-    status: HTTPStatus, message: str = "", data: dict[str, Any] | None = None, headers: dict[str, str] | None = None
+    status: HTTPStatus,
+    message: str = "",
+    *,
+    error: SagaError | None = None,
+    unsettled: tuple[Repeat, str] | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Response[str]:
-    """A response that is an error."""
-    words = _UNSETTLED_WORDS if data else _WORDS
-    body = Problem(message=words.get(status, message), code=status, data=data)
-    return Response(status, JSON, body.model_dump_json(), headers=headers)
+    """A response that is an error. ``unsettled``: what a repetition does, and the id of the execution."""
+    repeat, execution_id = unsettled or (None, None)
+    if repeat and status in _UNSETTLED_WORDS:
+        message = f"{_UNSETTLED_WORDS[status]}; {repeat}"
+    else:
+        message = _WORDS.get(status, message)
+    data = {"execution_id": execution_id} if execution_id else None
+    body = Problem(message=message, code=status, data=data)
+    return Response(status, JSON, body.model_dump_json(), headers={**headers_for(status, error, repeat), **headers})
 
 
-def execution_failed(failure: ExecutionFailed) -> Response[str]:
+def execution_failed(failure: ExecutionFailed, repeat: Repeat) -> Response[str]:
     """The response to a failed execution; with the execution's id where the outcome is not known."""
-    data = None if failure.settled else {"execution_id": failure.execution_id}
+    unsettled = None if failure.settled else (repeat, failure.execution_id)
     if failure.error is None:
         logger.error("execution failed unexpectedly", execution_id=failure.execution_id)
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, data=data)
-    return problem(failure.error.http_status, str(failure.error), data)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, unsettled=unsettled)
+    return problem(failure.error.http_status, str(failure.error), error=failure.error, unsettled=unsettled)
 
 
 def refused(error: SagaError) -> Response[str]:
     """The response to an error of ours."""
     logger.info("refused", error=type(error).__name__, reason=str(error))
-    return problem(error.http_status, str(error))
+    return problem(error.http_status, str(error), error=error)
 
 
 def invalid(error: RequestValidationError) -> Response[str]:
@@ -83,7 +131,7 @@ def handle(app: APIGatewayHttpResolver) -> None:
             return problem(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(methods)})
         return problem(HTTPStatus.NOT_FOUND, "no such route")
 
-    app.exception_handler(ExecutionFailed)(execution_failed)
+    app.exception_handler(ExecutionFailed)(lambda error: execution_failed(error, Repeat.of(app.current_event)))
     app.exception_handler(SagaError)(refused)
     app.exception_handler(RequestValidationError)(invalid)
     app.exception_handler(NotFoundError)(no_route)

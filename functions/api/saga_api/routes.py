@@ -1,7 +1,7 @@
 """The routes of the HTTP API, and the handler of its Lambda function.
 
-A caller without the permission learns nothing about a schedule: the response is the 404 of an absent one, after the
-same work.
+A caller who may not read a schedule learns nothing about it: the response is the 404 of an absent one, after the same
+work. A caller who may read it gets 403 for what it may not do.
 """
 
 import os
@@ -13,13 +13,13 @@ from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Path, Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from saga_api import bodies, caller, openapi, paging, problems
+from saga_api import bodies, caller, listing, openapi, problems
 from saga_api.bodies import JSON, Deleted, Note, SchedulePage
 from saga_api.executions import run
 from saga_api.settings import api_settings
 from saga_core import ids
 from saga_core.deadlines import Deadline
-from saga_core.errors import AgentUpdateDenied, SagaError, ScheduleNotFound
+from saga_core.errors import AgentUpdateDenied, PermissionDenied, SagaError, ScheduleNotFound
 from saga_core.observability import Context, Event, Result, correlate, count, logger
 from saga_core.requests import AgentId, CreateRequest, IdempotencyKey, NewSchedule, ScheduleName
 from saga_core.settings import call_settings
@@ -74,12 +74,8 @@ def list_(
     page_token: Annotated[str | None, Query(max_length=1024, description="from the previous page")] = None,
 ) -> SchedulePage:
     """List the agent's schedules that the caller may read, one page at a time."""
-    who, deadline = caller.identify(app.current_event), _deadline()
-    found, following = temporal().page(agent_id, page_size, paging.opened(page_token, agent_id), deadline)
-    readable = spicedb().readable(who.subject, [schedule.schedule_id for schedule in found], deadline)
-    schedules = [schedule for schedule in found if schedule.schedule_id in readable]
-    token = paging.sealed(following, agent_id) if following else None
-    return SchedulePage(schedules=schedules, total=len(schedules), next_page_token=token)
+    who = caller.identify(app.current_event)
+    return listing.page(agent_id, page_size, page_token, who.subject, _deadline())
 
 
 @app.get(SCHEDULE, **openapi.GET)
@@ -147,7 +143,8 @@ def handler(event: Event, context: Context) -> Result:
 def _respond(event: Event, context: Context) -> dict[str, Any]:
     body = bodies.text(event)
     if refusal := bodies.refusal(event, body):
-        return {"statusCode": refusal.code, "headers": {"Content-Type": JSON}, "body": refusal.model_dump_json()}
+        own = {"Content-Type": JSON, **problems.headers_for(HTTPStatus(refusal.code))}
+        return {"statusCode": refusal.code, "headers": own, "body": refusal.model_dump_json()}
     headers = {**event["headers"], "content-type": JSON}  # the resolver would accept forms too
     request = {**event, "headers": headers, "body": body, "isBase64Encoded": False}
     return app.resolve(request, cast(LambdaContext, context))
@@ -157,13 +154,18 @@ def _permitted(permission: str, agent_id: str, schedule_name: str) -> str:
     """The id of the schedule, on which the caller has the permission.
 
     Raises:
-        ScheduleNotFound: the caller does not have it, or there is no such schedule.
+        ScheduleNotFound: the caller may not read it, or there is no such schedule.
+        PermissionDenied: the caller may read it, and does not have the permission.
     """
     schedule_id = ids.schedule_id(agent_id, schedule_name)
     who = caller.identify(app.current_event)
-    if not spicedb().may(who.subject, permission, schedule_id, _deadline()):
-        raise ScheduleNotFound("schedule not found")
-    return schedule_id
+    # Both in one call, so that a denial takes the same work whether or not there is such a schedule.
+    held = spicedb().permissions(who.subject, {"read", permission}, [schedule_id], _deadline())[schedule_id]
+    if permission in held:
+        return schedule_id
+    if "read" in held:
+        raise PermissionDenied(f"the caller may not {permission} schedule {schedule_id}")
+    raise ScheduleNotFound("schedule not found")
 
 
 def _reason(note: Note | None, done: str) -> str:

@@ -4,7 +4,7 @@ from functools import cache
 
 from pydantic import Field
 
-from saga_core.settings import FromEnvironment
+from saga_core.settings import FromEnvironment, SecretReference, read_secret
 
 
 class ApiSettings(FromEnvironment):
@@ -12,6 +12,7 @@ class ApiSettings(FromEnvironment):
 
     Attributes:
         create_schedule_state_machine_arn, delete_schedule_state_machine_arn: the Express machines.
+        page_token_secret: reference to the key that signs page tokens.
         user_id_claim, service_account_id_claim, account_id_claim: names of the claims that identify the caller; a name
             that is not set is not looked at.
     """
@@ -19,6 +20,7 @@ class ApiSettings(FromEnvironment):
     # Not checked to be ARNs: `sam local` has no state machines, and puts their logical ids here.
     create_schedule_state_machine_arn: str = Field(min_length=1)
     delete_schedule_state_machine_arn: str = Field(min_length=1)
+    page_token_secret: SecretReference
     user_id_claim: str | None = None
     service_account_id_claim: str | None = None
     account_id_claim: str | None = None
@@ -28,3 +30,13 @@ class ApiSettings(FromEnvironment):
 def api_settings() -> ApiSettings:
     """The settings of the HTTP API, read once."""
     return ApiSettings.load()
+
+
+@cache
+def page_token_key() -> bytes:
+    """The key that signs page tokens, read once.
+
+    Raises:
+        ConfigurationError: the secret cannot be read.
+    """
+    return read_secret(api_settings().page_token_secret).encode()

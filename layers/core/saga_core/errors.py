@@ -5,6 +5,7 @@
     ├── Unauthorized              401  the token's claims do not identify the caller; raised by the HTTP API alone
     ├── ScheduleRejected          400  Temporal refuses the schedule (bad cron, unknown namespace, ...)
     ├── AgentUpdateDenied         403  the principal may not update the agent
+    ├── PermissionDenied          403  the caller may read the schedule, but not do this; raised by the HTTP API alone
     ├── ScheduleNotFound          404  there is no such schedule, or it was deleted
     ├── ScheduleAlreadyExists     409  the name is taken
     ├── CreateInProgress          409  another create of the name is in flight, or was interrupted shortly before
@@ -52,6 +53,12 @@ class ScheduleRejected(SagaError):
 
 class AgentUpdateDenied(SagaError):
     """The principal may not update the agent, so it may not create schedules for it."""
+
+    http_status = HTTPStatus.FORBIDDEN
+
+
+class PermissionDenied(SagaError):
+    """The caller may read the schedule, and does not have the permission that the operation needs."""
 
     http_status = HTTPStatus.FORBIDDEN
 

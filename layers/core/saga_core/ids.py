@@ -71,6 +71,12 @@ def split_schedule_id(value: str) -> tuple[str, str]:
     return agent_id, name
 
 
+def is_schedule_of(value: str, agent_id: str) -> bool:
+    """Whether ``value`` is exactly ``{agent_id}--{schedule_name}``, with a name that a schedule of ours can have."""
+    name = value.removeprefix(schedule_id(agent_id, ""))
+    return name != value and len(name) <= MAX_NAME_LENGTH and re.fullmatch(SCHEDULE_NAME_PATTERN, name) is not None
+
+
 def workflow_id_prefix(of_schedule_id: str) -> str:
     """How the ids of a schedule's workflows begin; Temporal appends the time."""
     return f"{of_schedule_id}-run"

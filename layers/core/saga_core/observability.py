@@ -31,9 +31,9 @@ class Context(RemainingTime, Protocol):
 Handler = Callable[[Event, Context], Result]
 
 
-def count(metric: str, **dimensions: str) -> None:
-    """Count one occurrence of ``metric`` in the application's namespace, by service and ``dimensions``."""
-    with single_metric(name=metric, unit=MetricUnit.Count, value=1) as counted:
+def count(metric: str, number: int = 1, /, **dimensions: str) -> None:
+    """Count occurrences of ``metric`` in the application's namespace, by service and ``dimensions``."""
+    with single_metric(name=metric, unit=MetricUnit.Count, value=number) as counted:
         for name, value in dimensions.items():
             counted.add_dimension(name, value)
 

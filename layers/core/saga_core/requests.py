@@ -68,8 +68,12 @@ def describe_errors(errors: Iterable[Mapping[str, Any]]) -> str:
     """``field: what is wrong`` for each of pydantic's errors, without the values: they may be private."""
     problems = []
     for problem in errors:
-        path = ".".join(part for part in problem["loc"] if isinstance(part, str) and part not in _WRAPPERS) or "input"
-        problems.append(f"{path}: {problem['msg'].removeprefix('Value error, ')}")
+        whole = "body" if problem["loc"][:1] == ("body",) else "input"
+        path = ".".join(part for part in problem["loc"] if isinstance(part, str) and part not in _WRAPPERS) or whole
+        # Pydantic's own message names the model.
+        is_model = problem["type"] == "model_type"
+        said = "must be a JSON object" if is_model else problem["msg"].removeprefix("Value error, ")
+        problems.append(f"{path}: {said}")
     return "; ".join(problems)
 
 

@@ -5,7 +5,7 @@ checks what a method relies on in the same transaction as the write (a precondit
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -42,6 +42,8 @@ _REFUSALS = {
     grpc.StatusCode.OUT_OF_RANGE,
     grpc.StatusCode.UNIMPLEMENTED,
 }
+# By number, as in the error of one item of a bulk check.
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 # Without a token, and with a wrong token.
 _TOKEN_REFUSALS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 _PRECONDITION_FAILED = ErrorReason.Name(ErrorReason.ERROR_REASON_WRITE_OR_DELETE_PRECONDITION_FAILURE)
@@ -208,24 +210,28 @@ class SpiceDB:
         """Whether the subject may update the agent now, and therefore create schedules for it."""
         return self._check("agent", agent_id, "update", subject, deadline)
 
-    def may(self, subject: Subject, permission: str, schedule_id: str, deadline: Deadline) -> bool:
-        """Whether the subject has the permission (``read``, ``update`` or ``delete``) on the schedule now."""
-        return self._check(messages.SCHEDULE, schedule_id, permission, subject, deadline)
+    def may_list(self, subject: Subject, agent_id: str, deadline: Deadline) -> bool:
+        """Whether the subject may read the agent now. Whoever may read a schedule may read its agent."""
+        return self._check("agent", agent_id, "read", subject, deadline)
 
-    def readable(self, subject: Subject, schedule_ids: Sequence[str], deadline: Deadline) -> set[str]:
-        """Those of the schedules that the subject may read now."""
-        if not schedule_ids:
-            return set()
-        request = messages.check_read(schedule_ids, subject)
+    def permissions(
+        self, subject: Subject, asked: Collection[str], schedule_ids: Sequence[str], deadline: Deadline
+    ) -> dict[str, set[str]]:
+        """Which of the permissions (``read``, ``update``, ``delete``) the subject has on each schedule now.
+
+        One call, whatever the subject has. Without a schedule there is nothing to ask.
+        """
+        held: dict[str, set[str]] = {schedule_id: set() for schedule_id in schedule_ids}
+        if not held:
+            return held
+        request = messages.check_each(schedule_ids, asked, subject)
         response = self._call(lambda client: client.CheckBulkPermissions, request, deadline)
         for pair in response.pairs:
             if pair.HasField("error"):
-                raise AuthorizationUnavailable(f"SpiceDB: {pair.error.code}: {pair.error.message}")
-        return {
-            pair.request.resource.object_id
-            for pair in response.pairs
-            if pair.item.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION
-        }
+                raise _error(_STATUS_CODES.get(pair.error.code, grpc.StatusCode.UNKNOWN), pair.error.message)
+            if pair.item.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION:
+                held[pair.request.resource.object_id].add(pair.request.permission)
+        return held
 
     def _check(self, object_type: str, object_id: str, permission: str, subject: Subject, deadline: Deadline) -> bool:
         request = messages.check(object_type, object_id, permission, subject)
@@ -261,14 +267,18 @@ class _PreconditionFailedError(Exception):
 
 
 def _classified(error: Any) -> SagaError | _PreconditionFailedError:
-    code = error.code()
-    if code is grpc.StatusCode.FAILED_PRECONDITION and _reason(error) == _PRECONDITION_FAILED:
+    if error.code() is grpc.StatusCode.FAILED_PRECONDITION and _reason(error) == _PRECONDITION_FAILED:
         return _PreconditionFailedError()
+    return _error(error.code(), error.details())
+
+
+def _error(code: grpc.StatusCode, details: str) -> SagaError:
+    """What a code means: that of a call, or of one item of a bulk check."""
     if code in _TOKEN_REFUSALS:
         return AuthorizationUnavailable("SpiceDB does not accept the token")
     if code in _REFUSALS:
-        return ConfigurationError(f"SpiceDB refuses the request: {code.name}: {error.details()}")
-    return AuthorizationUnavailable(f"SpiceDB: {code.name}: {error.details()}")
+        return ConfigurationError(f"SpiceDB refuses the request: {code.name}: {details}")
+    return AuthorizationUnavailable(f"SpiceDB: {code.name}: {details}")
 
 
 def _reason(error: Any) -> str | None:

@@ -1,6 +1,6 @@
 """SpiceDB's messages, made from ids and subjects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from authzed.api.v1 import (
@@ -73,17 +73,20 @@ def check(object_type: str, object_id: str, permission: str, subject: Subject) -
     )
 
 
-def check_read(schedule_ids: Sequence[str], subject: Subject) -> CheckBulkPermissionsRequest:
-    """Check the subject's ``read`` on each of the schedules."""
+def check_each(
+    schedule_ids: Sequence[str], permissions: Iterable[str], subject: Subject
+) -> CheckBulkPermissionsRequest:
+    """Check each of the permissions of the subject on each of the schedules."""
     return CheckBulkPermissionsRequest(
         consistency=_FULLY_CONSISTENT,
         items=[
             CheckBulkPermissionsRequestItem(
                 resource=ObjectReference(object_type=SCHEDULE, object_id=_required(schedule_id)),
-                permission="read",
+                permission=permission,
                 subject=_reference(subject),
             )
             for schedule_id in schedule_ids
+            for permission in permissions
         ],
     )
 

@@ -6,6 +6,7 @@ carry a request id of ours, and without the SDK's own retries, because the state
 
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
@@ -85,6 +86,21 @@ class WorkflowService(Protocol):
     @property
     def patch_schedule(self) -> _Rpc[PatchScheduleResponse]:
         """PatchSchedule."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """A part of the list of an agent's schedules.
+
+    Attributes:
+        schedules: the agent's.
+        foreign: how many entries are left out, because their ids are not ids of the agent's schedules.
+        following: the token of the next page; empty on the last one.
+    """
+
+    schedules: list[ScheduleSummary]
+    foreign: int
+    following: bytes
 
 
 class Temporal:
@@ -177,10 +193,8 @@ class Temporal:
             return False
         return True
 
-    def page(self, agent_id: str, size: int, token: bytes, deadline: Deadline) -> tuple[list[ScheduleSummary], bytes]:
-        """One page of an agent's schedules, at most ``size``, and the token of the next page (empty: the last one).
-
-        Lists are eventually consistent.
+    def page(self, agent_id: str, size: int, token: bytes, deadline: Deadline) -> Page:
+        """One page of an agent's schedules, by one call. Lists are eventually consistent.
 
         Raises:
             InvalidRequest: the token is not one of the server's.
@@ -196,7 +210,13 @@ class Temporal:
             wrong_token = InvalidRequest("page_token: is not a token that a list has given")
             own = {RPCStatusCode.INVALID_ARGUMENT: lambda _reason: wrong_token}
         response = self._call(lambda service: service.list_schedules, message, deadline, own)
-        return [messages.summary(entry) for entry in response.schedules], response.next_page_token
+        # Some databases of Temporal compare without case, and other tools give schedules ids of any form.
+        ours = [entry for entry in response.schedules if ids.is_schedule_of(entry.schedule_id, agent_id)]
+        return Page(
+            schedules=[messages.summary(entry) for entry in ours],
+            foreign=len(response.schedules) - len(ours),
+            following=response.next_page_token,
+        )
 
     def pause(self, schedule_id: str, note: str, deadline: Deadline) -> None:
         """Let the schedule start nothing from now on. A paused one stays paused.
