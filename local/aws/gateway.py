@@ -46,6 +46,12 @@ INTEGRATION_SECONDS = 30.0
 _PORT_VARIABLE = "API_PORT"
 _REASONS = {413: "Request Entity Too Large"}  # where newer versions of Python have other words than AWS
 _DOCS_PATH = "/docs"
+# Only the laptop has this issuer, so only the laptop's page tells how to get a token.
+_TOKEN_NOTE = (
+    b"<p>To call the API from this page: <code>make -s token SUBJECT=alice</code> prints a token, and "
+    b"<code>make agent OWNER=alice AGENT=weather-agent</code> makes alice the owner of an agent. Paste the token under "
+    b"Authorize.</p>"
+)
 
 
 def serve(
@@ -122,9 +128,12 @@ class _Gateway:
         claims = self._claims(request, route.authorizer) if route.authorizer else None
         result = self._invoke(route.function, payload.event(request, body, route.key, parameters, claims), record)
         try:
-            return payload.response(result)
+            response = payload.response(result)
         except (ValueError, TypeError, AttributeError):
             raise _failed("the function's response is malformed") from None
+        if route.path == _DOCS_PATH and response.mimetype == "text/html":
+            response.set_data(response.get_data().replace(b"<body>", b"<body>" + _TOKEN_NOTE, 1))
+        return response
 
     def _claims(self, request: Request, settings: Authorizer) -> dict[str, str]:
         try:

@@ -34,10 +34,10 @@ def test_every_operation_has_a_readable_name_and_lists_its_statuses() -> None:
         "create_schedule": {"201", "400", "403", "404", "409", "413", "415", "504", *always},
         "list_schedules": {"200", *always},
         "get_schedule": on_a_schedule,
-        "pause_schedule": {"413", "415", *on_a_schedule},
-        "unpause_schedule": {"413", "415", *on_a_schedule},
-        "trigger_schedule": on_a_schedule,
-        "delete_schedule": {"504", *on_a_schedule},
+        "pause_schedule": {"403", "413", "415", *on_a_schedule},
+        "unpause_schedule": {"403", "413", "415", *on_a_schedule},
+        "trigger_schedule": {"403", *on_a_schedule},
+        "delete_schedule": {"403", "504", *on_a_schedule},
     }
 
 

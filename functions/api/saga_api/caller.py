@@ -40,7 +40,10 @@ def identify(event: APIGatewayProxyEventV2) -> Caller:
     try:
         principal = Principal.parse({field: claims[name] for field, name in names.items() if name and name in claims})
     except InvalidRequest as refusal:
-        raise Unauthorized(f"the token's claims do not tell who calls: {refusal}") from None
+        said = str(refusal)
+        for field, name in names.items():
+            said = said.replace(f"{field}: ", f"{name}: ")  # the caller knows the claim, not the field of the model
+        raise Unauthorized(f"the token's claims do not tell who calls: {said}") from None
     if principal.creator is None:
         raise Unauthorized("the token's claims do not tell who calls")
     return Caller(principal, principal.creator)

@@ -7,10 +7,13 @@ from http import HTTPStatus
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
-from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer
+from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer, Tag
 
+from saga_api import fields
 from saga_api.bodies import GatewayProblem, Problem
 
+SCHEDULES = Tag(name="schedules", description="Create, read and delete the schedules of an agent.")
+RUNS = Tag(name="runs", description="Decide when a schedule runs: pause it, unpause it, trigger it.")
 HEAD: dict[str, Any] = {
     "title": "Agent schedules",
     "version": "1.0.0",
@@ -18,7 +21,10 @@ HEAD: dict[str, Any] = {
         "Schedules of agents, kept in step between Temporal, which runs them, and SpiceDB, which says who may see and "
         "change them."
     ),
-    "security_schemes": {"token": HTTPBearer(bearerFormat="JWT")},
+    "tags": [SCHEDULES, RUNS],
+    "security_schemes": {
+        "token": HTTPBearer(bearerFormat="JWT", description="A JWT of the issuer that the deployment accepts.")
+    },
     "security": [{"token": []}],
 }
 EXECUTION = (
@@ -29,6 +35,8 @@ IDEMPOTENCY_KEY = (
     "1 to 128 printable ASCII characters without spaces. The same key with the same request gives the same response "
     "again; repeat a create that ended in 504 with it. It lives as long as the schedule."
 )
+PREVIOUS_PAGE = "`next_page_token` of the previous page, for the same agent and caller; at most 1,024 characters"
+PREVIOUS_PAGE_EXAMPLE = "kW0xkYb2oJ8S5y0cYx3hUq8t9m1Jr4pXn6vKd7LwZ2A="
 NEW_SCHEDULES: dict[str, Any] = {
     "cron": {
         "summary": "every working day at nine in Lisbon",
@@ -60,8 +68,11 @@ _ERRORS = {
         "no valid token (`gateway`: the response of the gateway itself), or a token that does not identify the caller",
         "the token's claims do not tell who calls",
     ),
-    HTTPStatus.FORBIDDEN: ("the caller may not update the agent", "the creator may not update agent weather-agent"),
-    HTTPStatus.NOT_FOUND: ("there is no such schedule, or the caller may not see it", "schedule not found"),
+    HTTPStatus.FORBIDDEN: (
+        "the caller may not update the agent, or may read the schedule and not do this",
+        "the creator may not update agent weather-agent",
+    ),
+    HTTPStatus.NOT_FOUND: ("there is no such schedule, or the caller may not read it", "schedule not found"),
     HTTPStatus.CONFLICT: (
         "the name is taken, another create of it is in flight, or the key was used with another request",
         "schedule weather-agent--daily-report exists already",
@@ -96,17 +107,29 @@ _GATEWAY = {
 _GATEWAY_ALONE = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 # Served besides the operations.
 _UNLISTED = {"/openapi.json": ["get"], "/docs": ["get"]}
-# The resolver puts these into every specification; no response has their shape.
-_FOREIGN_SCHEMAS = ("HTTPValidationError", "ValidationError", "ResponseValidationError")
+_REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
 
 
 def specification(app: APIGatewayHttpResolver) -> str:
     """The specification of ``app`` as JSON text, OpenAPI 3.1."""
     text = app.get_openapi_json_schema(openapi_version="3.1.0", **HEAD)
     document = json.loads(text, parse_float=lambda limit: int(float(limit)))  # it writes 1000 as 1000.0
-    for name in _FOREIGN_SCHEMAS:
-        document["components"]["schemas"].pop(name, None)
+    schemas = document["components"]["schemas"]
+    # The resolver adds schemas of its own, which no request or response has.
+    used = _referred(document["paths"], schemas)
+    document["components"]["schemas"] = {name: schema for name, schema in schemas.items() if name in used}
+    fields.describe(document["components"]["schemas"])
     return json.dumps(document, ensure_ascii=False)
+
+
+def _referred(part: Any, schemas: dict[str, Any]) -> set[str]:
+    """The names of the schemas that a part of a specification needs, directly or through another one."""
+    used: set[str] = set()
+    found = set(_REFERENCE.findall(json.dumps(part)))
+    while new := found - used:
+        used |= new
+        found = {name for schema in new for name in _REFERENCE.findall(json.dumps(schemas[schema]))}
+    return used
 
 
 def methods(app: APIGatewayHttpResolver, path: str) -> list[str]:
@@ -139,10 +162,34 @@ def _operation(operation_id: str, summary: str, success: int, meaning: str, *err
             model = Problem | GatewayProblem
             examples["gateway"] = {"value": {"message": words}}
         responses[status] = _response(what, model, examples)
+        responses[status]["headers"] = _retry_headers(HTTPStatus(status))
     for status in _GATEWAY_ALONE:
         examples = {"gateway": {"value": {"message": _GATEWAY[status]}}}
         responses[status] = _response("the request did not reach the application", GatewayProblem, examples)
-    return {"operation_id": operation_id, "summary": summary, "responses": responses, "status_code": success}
+    return {
+        "operation_id": operation_id,
+        "summary": summary,
+        "responses": responses,
+        "status_code": success,
+        "tags": [(RUNS if operation_id.startswith(("pause", "unpause", "trigger")) else SCHEDULES).name],
+    }
+
+
+def _retry_headers(status: HTTPStatus) -> dict[str, Any]:
+    """The headers of an error's response that tell a client whether to repeat the request; each may be absent."""
+    unavailable = status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+    headers: dict[str, Any] = {
+        "x-should-retry": {
+            "description": "`false` where a client should not repeat the request by itself",
+            "schema": {"type": "string", "enum": ["false"]},
+        }
+    }
+    if unavailable or status is HTTPStatus.CONFLICT:
+        headers["Retry-After"] = {
+            "description": "seconds after which a repetition may succeed",
+            "schema": {"type": "integer", "minimum": 1, "maximum": 60},
+        }
+    return headers
 
 
 def _response(what: str, model: Any, examples: dict[str, Any]) -> dict[str, Any]:
@@ -154,7 +201,7 @@ CREATE = _operation(
 )
 LIST = _operation("list_schedules", "List an agent's schedules", 200, "a page of schedules")
 GET = _operation("get_schedule", "Get a schedule", 200, "the schedule", 404)
-PAUSE = _operation("pause_schedule", "Pause a schedule", 200, "the schedule, paused", 404, 413, 415)
-UNPAUSE = _operation("unpause_schedule", "Unpause a schedule", 200, "the schedule, active", 404, 413, 415)
-TRIGGER = _operation("trigger_schedule", "Trigger a schedule", 200, "the schedule, triggered", 404)
-DELETE = _operation("delete_schedule", "Delete a schedule", 200, "the schedule is deleted", 404, 504)
+PAUSE = _operation("pause_schedule", "Pause a schedule", 200, "the schedule, paused", 403, 404, 413, 415)
+UNPAUSE = _operation("unpause_schedule", "Unpause a schedule", 200, "the schedule, active", 403, 404, 413, 415)
+TRIGGER = _operation("trigger_schedule", "Trigger a schedule", 200, "the schedule, triggered", 403, 404)
+DELETE = _operation("delete_schedule", "Delete a schedule", 200, "the schedule is deleted", 403, 404, 504)

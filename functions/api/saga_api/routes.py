@@ -44,7 +44,8 @@ def create(
     agent_id: Agent,
     schedule: Annotated[NewSchedule, Body(openapi_examples=openapi.NEW_SCHEDULES)],
     idempotency_key: Annotated[
-        IdempotencyKey | None, Header(alias="Idempotency-Key", description=openapi.IDEMPOTENCY_KEY)
+        IdempotencyKey | None,
+        Header(alias="Idempotency-Key", description=openapi.IDEMPOTENCY_KEY, examples=["first-try"]),
     ] = None,
 ) -> Response[ScheduleView]:
     """Create a schedule, in SpiceDB and in Temporal."""
@@ -70,8 +71,10 @@ def create(
 @app.get(SCHEDULES, **openapi.LIST)
 def list_(
     agent_id: Agent,
-    page_size: Annotated[int, Query(ge=1, le=1000, description="schedules looked at for a page")] = 100,
-    page_token: Annotated[str | None, Query(max_length=1024, description="from the previous page")] = None,
+    page_size: Annotated[int, Query(ge=1, le=1000, description="the most schedules on a page", examples=[100])] = 100,
+    page_token: Annotated[
+        str | None, Query(max_length=1024, description=openapi.PREVIOUS_PAGE, examples=[openapi.PREVIOUS_PAGE_EXAMPLE])
+    ] = None,
 ) -> SchedulePage:
     """List the agent's schedules that the caller may read, one page at a time."""
     who = caller.identify(app.current_event)

@@ -71,7 +71,7 @@ def describe_errors(errors: Iterable[Mapping[str, Any]]) -> str:
         whole = "body" if problem["loc"][:1] == ("body",) else "input"
         path = ".".join(part for part in problem["loc"] if isinstance(part, str) and part not in _WRAPPERS) or whole
         # Pydantic's own message names the model.
-        is_model = problem["type"] == "model_type"
+        is_model = problem["type"] in ("model_type", "model_attributes_type")
         said = "must be a JSON object" if is_model else problem["msg"].removeprefix("Value error, ")
         problems.append(f"{path}: {said}")
     return "; ".join(problems)
