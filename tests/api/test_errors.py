@@ -137,7 +137,7 @@ def test_a_create_that_could_not_be_looked_up_is_503_and_names_the_execution(api
     execution_id = response.body["data"]["execution_id"]
     assert response.is_problem(
         503,
-        "temporarily unavailable and the outcome is not known; repeat the request with the same Idempotency-Key",
+        "temporarily unavailable and the outcome is not known; look at the schedule before you repeat the request",
         {"execution_id": execution_id},
     )
     assert execution_id.startswith("arn:aws:states:us-east-1:123456789012:express:create-schedule-express:")
