@@ -10,7 +10,7 @@ from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpe
 from saga_api import listing
 from saga_core.ids import Subject
 from saga_spicedb import messages
-from tests.api.conftest import Api, eventually
+from tests.support.api import Api, eventually
 
 FOREIGN = ["Daily Report", "a.b", "ünïcode", "a%b", 'with "quotes"', "", "-a", "a-", "a\nb", "x" * 65]
 RELATIONS = ("owner", "editor", "viewer")

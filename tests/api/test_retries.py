@@ -7,10 +7,10 @@ import pytest
 
 from saga_api.problems import MAX_RETRY_AFTER, Repeat, headers_for
 from saga_core.errors import CreateInProgress
-from tests.api.conftest import Answer, Api
+from tests.support.api import Api, HttpResponse
 
 NEVER = "false"
-SETTLED: dict[str, tuple[int, Callable[[Api], Answer]]] = {
+SETTLED: dict[str, tuple[int, Callable[[Api], HttpResponse]]] = {
     "a bad cron expression": (400, lambda api: api.create("other", cron_expression="99 * * * *")),
     "a denied create": (403, lambda api: api.create(as_="mallory")),
     "an absent schedule": (404, lambda api: api.get("absent")),
@@ -24,7 +24,7 @@ SETTLED: dict[str, tuple[int, Callable[[Api], Answer]]] = {
 
 @pytest.mark.parametrize(("status", "call"), SETTLED.values(), ids=SETTLED)
 def test_a_conflict_and_a_settled_4xx_tell_a_client_not_to_repeat(
-    status: int, call: Callable[[Api], Answer], api: Api
+    status: int, call: Callable[[Api], HttpResponse], api: Api
 ) -> None:
     api.create()
 
@@ -89,7 +89,7 @@ def test_a_reader_gets_403_for_what_it_may_not_do_after_the_same_work_as_a_stran
     api.create()
     api.grant("viewer", "bob")
 
-    def call(who: str) -> Answer:
+    def call(who: str) -> HttpResponse:
         path = f"{api.schedules}/daily"
         return api.call("DELETE", path, as_=who) if verb == "delete" else api.call("POST", f"{path}/{verb}", as_=who)
 

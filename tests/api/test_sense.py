@@ -10,7 +10,7 @@ from tests.support.api import Api
 def test_an_end_in_the_past_is_refused_before_anything_is_written(api: Api) -> None:
     response = api.create(end_at="2020-01-01T00:00:00Z")
 
-    assert response.is_problem(422, "schedule.end_at: is in the past")
+    assert response.is_problem(422, "end_at: is in the past")
     assert (api.held(), api.scheduled()) == ([], False)
 
 

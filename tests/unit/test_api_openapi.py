@@ -4,22 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import validate
 
-from saga_api import openapi
-from saga_api.routes import app
 from saga_core.requests import NewSchedule
-
-SPECIFICATION: dict[str, Any] = json.loads(openapi.specification(app))
-OPERATIONS: dict[str, dict[str, Any]] = {
-    operation["operationId"]: operation for methods in SPECIFICATION["paths"].values() for operation in methods.values()
-}
-
-
-def fits(value: object, schema: dict[str, Any]) -> bool:
-    whole = {**schema, "components": SPECIFICATION["components"]}
-    return not list(OAS31Validator(whole).iter_errors(value))
+from tests.support.specification import OPERATIONS, SPECIFICATION, fits
 
 
 def test_it_is_valid_openapi_3_1() -> None:

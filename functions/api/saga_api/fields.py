@@ -15,6 +15,9 @@ _AGENT = ("the agent that owns the schedule; at most 64 characters", "weather-ag
 _STATE = ("whether the schedule starts workflows now: `ACTIVE` or `PAUSED`", "ACTIVE")
 _WORKFLOW = ("the type of the workflow that is started; at most 1,000 characters", "DailyReport")
 _QUEUE = ("the task queue on which the workers listen; at most 1,000 characters", "weather")
+_OVERLAP = "what Temporal does when a run is due while the previous one is still running"
+_CATCHUP = "how late a run may still start after an outage"
+_JITTER = "each run is delayed by a random time up to this"
 _NEXT_RUN = "2026-11-26T09:00:00Z"
 _EXECUTION = "arn:aws:states:us-east-1:123456789012:express:create-schedule-express:http-5f0c1a52"
 
@@ -53,10 +56,12 @@ FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
         ),
         "paused": ("whether the schedule begins paused; null means false", False),
         "timezone": ("the IANA time zone of the cron expression; null for UTC", "Europe/Lisbon"),
-        "overlap_policy": (
-            "what Temporal does when a run is due while the previous one is still running; null for `SKIP`",
-            "BUFFER_ONE",
+        "overlap_policy": (_OVERLAP + "; null for `SKIP`", "BUFFER_ONE"),
+        "catchup_window_seconds": (
+            _CATCHUP + ", in whole seconds; 10 to 3,155,760,000; null for a year",
+            3600,
         ),
+        "jitter_seconds": (_JITTER + ", in whole seconds; 1 to 3,155,760,000; null for none", 30),
     },
     "Note": {
         "note": (
@@ -80,13 +85,34 @@ FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
         ),
         "spec": (
             "when the schedule starts it",
-            {"cron_expressions": ["0 9 * * MON-FRI"], "intervals_seconds": [], "start_at": None, "end_at": None},
+            {
+                "cron_expressions": ["0 9 * * MON-FRI"],
+                "intervals_seconds": [],
+                "intervals": [],
+                "start_at": None,
+                "end_at": None,
+            },
         ),
+        "timezone": ("the IANA time zone of the cron expressions; null for UTC", "Europe/Lisbon"),
+        "jitter_seconds": (_JITTER + ", in whole seconds; null for none", None),
+        "overlap_policy": (_OVERLAP + "; null for a policy that this API does not know", "SKIP"),
+        "catchup_window_seconds": (_CATCHUP + ", in whole seconds", 31_536_000),
+        "execution_timeout_seconds": ("the most that one run may take, in whole seconds; null for no limit", 600),
+        "note": ("the reason of the last pause or unpause, or another note of a person; null for none", None),
         "num_actions_taken": ("how many runs were started, a count from 0", 7),
         "num_actions_missed": ("how many runs were left out because they were too late, a count from 0", 0),
         "next_action_times": ("the next runs, in order; ISO 8601 in UTC; at most 10", [_NEXT_RUN]),
         "last_action_time": ("when the last run was started; ISO 8601 in UTC; null before the first", None),
         "created_at": ("when the schedule was created; ISO 8601 in UTC", "2026-11-25T04:49:51.247246Z"),
+        "updated_at": (
+            "when another tool last changed the schedule; ISO 8601 in UTC; null if never",
+            None,
+        ),
+        "warnings": ("what the creator probably did not intend, a sentence each; empty for nothing", []),
+    },
+    "IntervalView": {
+        "every_seconds": ("the time between two runs, in seconds", 90.5),
+        "offset_seconds": ("the time of each run after a multiple of it, in seconds from 0", 15),
     },
     "ActionView": {
         "workflow_name": _WORKFLOW,
@@ -102,6 +128,10 @@ FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
         "intervals_seconds": (
             "the times between two runs, in whole seconds, counted from 1970-01-01T00:00:00Z; empty for none",
             [3600],
+        ),
+        "intervals": (
+            "the intervals that `intervals_seconds` cannot hold; empty for none",
+            [{"every_seconds": 90.5, "offset_seconds": 15}],
         ),
         "start_at": ("no run before this time; ISO 8601 in UTC; null for no bound", None),
         "end_at": ("no run after this time; ISO 8601 in UTC; null for no bound", "2027-12-31T00:00:00Z"),

@@ -92,7 +92,9 @@ def execution_failed(failure: ExecutionFailed, repeat: Repeat) -> Response[str]:
     if failure.error is None:
         logger.error("execution failed unexpectedly", execution_id=failure.execution_id)
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, unsettled=unsettled)
-    return problem(failure.error.http_status, str(failure.error), error=failure.error, unsettled=unsettled)
+    # A machine's input has the fields of the body under `schedule`.
+    message = str(failure.error).removeprefix("schedule.")
+    return problem(failure.error.http_status, message, error=failure.error, unsettled=unsettled)
 
 
 def refused(error: SagaError) -> Response[str]:
