@@ -35,7 +35,7 @@ class TokenMissing(TokenRefused):
 
 
 def verified_claims(values: Iterable[str], authorizer: Authorizer, keys: KeySet) -> dict[str, str]:
-    """The claims of a request's token, each as the text that a function gets.
+    """The claims of a request's token, each as the text that a function gets. A claim that is null is left out.
 
     Args:
         values: every value of the header that holds the token, with or without `Bearer` before the token.
@@ -48,7 +48,7 @@ def verified_claims(values: Iterable[str], authorizer: Authorizer, keys: KeySet)
     token = re.sub("^bearer +", "", ",".join(values), flags=re.IGNORECASE)
     if not token:
         raise TokenMissing("no token")
-    return {name: _text(claim) for name, claim in _verified(token, authorizer, keys).items()}
+    return {name: _text(claim) for name, claim in _verified(token, authorizer, keys).items() if claim is not None}
 
 
 def _verified(token: str, authorizer: Authorizer, keys: KeySet) -> dict[str, Any]:

@@ -198,9 +198,8 @@ def test_a_malformed_idempotency_key_is_422(key: str, api: InProcessApi) -> None
         {"sub": "alice", "service_account_id": "reporter"},
         {"service_account_id": ""},
         {"sub": "x" * 600},
-        {"sub": "alice", "account_id": " "},
     ],
-    ids=["nobody", "empty", "blank", "two at once", "an empty service account", "too long", "a blank account"],
+    ids=["nobody", "empty", "blank", "two at once", "an empty service account", "too long"],
 )
 def test_claims_that_do_not_identify_the_caller_are_401(claims: dict[str, str], api: InProcessApi) -> None:
     requests = [("GET", ""), ("GET", "/daily"), ("DELETE", "/daily")]

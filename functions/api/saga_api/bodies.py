@@ -2,6 +2,7 @@
 
 import codecs
 import json
+import re
 from base64 import b64decode
 from http import HTTPStatus
 from typing import Any, NoReturn
@@ -92,6 +93,17 @@ def refusal(event: Event, body: str) -> Problem | None:
     if body and content_type != JSON and event["routeKey"] != NO_ROUTE:
         return Problem(message=f"the body must be {JSON}", code=HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
     return None
+
+
+def whole_number(text: str) -> str:
+    """Check an integer of the query as JSON has it. Python also reads `+5`, `1_0`, ` 5` and digits of any script.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    if not re.fullmatch("-?(0|[1-9][0-9]*)", text):
+        raise ValueError("must be a whole number in decimal digits")
+    return text
 
 
 def decode(body: str) -> Any:

@@ -124,12 +124,14 @@ def handle(app: APIGatewayHttpResolver) -> None:
     """Let ``app`` respond to errors with the functions above."""
 
     def no_route(_error: NotFoundError) -> Response[str]:
-        """405 where the path has another method, 422 where an id in the path is malformed, else 404."""
+        """422 where the path lacks an id, 405 where it has other methods, else 404."""
         if app.current_event.route_key != NO_ROUTE:
             return problem(
                 HTTPStatus.UNPROCESSABLE_ENTITY, "path: holds what no agent id and no schedule name may hold"
             )
-        if methods := openapi.methods(app, app.current_event.path):
+        sent = app.current_event.request_context.http
+        methods = openapi.methods(app, sent.path)
+        if methods and sent.method not in methods:
             return problem(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(methods)})
         return problem(HTTPStatus.NOT_FOUND, "no such route")
 

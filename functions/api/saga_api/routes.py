@@ -12,8 +12,9 @@ from typing import Annotated, Any, cast
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Path, Query
 from aws_lambda_powertools.utilities.typing import LambdaContext
+from pydantic import BeforeValidator
 
-from saga_api import bodies, caller, listing, openapi, problems
+from saga_api import bodies, caller, listing, openapi, paths, problems
 from saga_api.bodies import JSON, Deleted, Note, SchedulePage
 from saga_api.executions import run
 from saga_api.settings import api_settings
@@ -64,14 +65,18 @@ def create(
         raise AgentUpdateDenied(f"the creator may not update agent {agent_id}")
     output = run(api_settings().create_schedule_state_machine_arn, request.to_json(), _trace())
     view = ScheduleView.of_json(output["schedule"]) if output["schedule"] else _read_again(request)
-    location = f"/agents/{agent_id}/schedules/{schedule.name}"
+    location = f"{paths.base(app.current_event.raw_event)}/agents/{agent_id}/schedules/{schedule.name}"
     return Response(HTTPStatus.CREATED, JSON, view, headers={"Location": location})
 
 
 @app.get(SCHEDULES, **openapi.LIST)
 def list_(
     agent_id: Agent,
-    page_size: Annotated[int, Query(ge=1, le=1000, description="the most schedules on a page", examples=[100])] = 100,
+    page_size: Annotated[
+        int,
+        Query(ge=1, le=1000, description="the most schedules on a page", examples=[100]),
+        BeforeValidator(bodies.whole_number),
+    ] = 100,
     page_token: Annotated[
         str | None, Query(max_length=1024, description=openapi.PREVIOUS_PAGE, examples=[openapi.PREVIOUS_PAGE_EXAMPLE])
     ] = None,
@@ -149,7 +154,7 @@ def _respond(event: Event, context: Context) -> dict[str, Any]:
         own = {"Content-Type": JSON, **problems.headers_for(HTTPStatus(refusal.code))}
         return {"statusCode": refusal.code, "headers": own, "body": refusal.model_dump_json()}
     headers = {**event["headers"], "content-type": JSON}  # the resolver would accept forms too
-    request = {**event, "headers": headers, "body": body, "isBase64Encoded": False}
+    request = {**paths.by_route(event), "headers": headers, "body": body, "isBase64Encoded": False}
     return app.resolve(request, cast(LambdaContext, context))
 
 
