@@ -85,9 +85,12 @@ def test_a_message_names_the_body_and_no_model(body: str, api: Api) -> None:
 
 
 def test_a_message_about_a_claim_names_the_claim(api: Api) -> None:
-    answer = api.call("GET", api.schedules, token=api.token(" "))
+    answer = api.call("GET", api.schedules, token=api.token("x" * 600))
 
-    assert answer.body["message"] == "the token's claims do not tell who calls: sub: must not be blank"
+    assert answer.status == 401
+    assert answer.body["message"].startswith(
+        "the token's claims do not tell who calls: sub: String should have at most"
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])

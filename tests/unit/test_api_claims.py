@@ -52,7 +52,7 @@ def test_neither_a_blank_service_account_nor_an_odd_account_refuses_a_user(
 
 
 @pytest.mark.parametrize(
-    "size", ["5.0", "+5", "1_0", "%205", "5%20", "0x5", "%EF%BC%91%EF%BC%90", "1e1", "", "-0", "05"]
+    "size", ["5.0", "+5", "1_0", "%205", "5%20", "0x5", "%EF%BC%91%EF%BC%90", "1e1", "", "-0", "05", "5&page_size=5"]
 )
 def test_an_integer_of_the_query_has_decimal_digits_and_nothing_else(size: str, api: InProcessApi) -> None:
     response = api.call("GET", f"/agents/a/schedules?page_size={size}")

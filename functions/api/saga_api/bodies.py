@@ -95,13 +95,14 @@ def refusal(event: Event, body: str) -> Problem | None:
     return None
 
 
-def whole_number(text: str) -> str:
+def whole_number(text: object) -> object:
     """Check an integer of the query as JSON has it. Python also reads `+5`, `1_0`, ` 5` and digits of any script.
 
     Raises:
         ValueError: it is anything else.
     """
-    if not re.fullmatch("-?(0|[1-9][0-9]*)", text):
+    # A parameter that is given twice is a list.
+    if not isinstance(text, str) or not re.fullmatch("-?(0|[1-9][0-9]*)", text):
         raise ValueError("must be a whole number in decimal digits")
     return text
 
