@@ -216,7 +216,7 @@ def test_a_note_may_be_left_out(api: Api) -> None:
 def test_trigger_starts_the_workflow_and_returns_the_schedule(api: Api) -> None:
     api.create(paused=True)
 
-    assert schedule(api.call("POST", f"{api.schedules}/daily/trigger")).name == "daily"
+    assert schedule(api.trigger()).name == "daily"
 
     triggered = eventually(lambda: schedule(api.get()), lambda now: now.num_actions_taken > 0)
     assert triggered.num_actions_taken == 1

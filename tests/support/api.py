@@ -144,6 +144,11 @@ class Api:
         """Get a schedule."""
         return self.call("GET", f"{self.schedules}/{name}", as_=as_)
 
+    def trigger(self, name: str = "daily", *, as_: str = "alice", key: str | None = None) -> HttpResponse:
+        """Trigger a schedule."""
+        headers = {"Idempotency_Key": key} if key else {}
+        return self.call("POST", f"{self.schedules}/{name}/trigger", as_=as_, **headers)
+
     def delete(self, name: str = "daily", *, as_: str = "alice") -> HttpResponse:
         """Delete a schedule."""
         return self.call("DELETE", f"{self.schedules}/{name}", as_=as_)

@@ -24,7 +24,7 @@ def test_every_operation_has_a_readable_name_and_lists_its_statuses() -> None:
         "get_schedule": on_a_schedule,
         "pause_schedule": {"403", "413", "415", *on_a_schedule},
         "unpause_schedule": {"403", "413", "415", *on_a_schedule},
-        "trigger_schedule": {"403", *on_a_schedule},
+        "trigger_schedule": {"403", "409", *on_a_schedule},
         "delete_schedule": {"403", "504", *on_a_schedule},
     }
 

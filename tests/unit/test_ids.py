@@ -1,8 +1,12 @@
+import itertools
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from saga_core import ids
+from saga_core.ids import Subject
 
 SPICEDB_ALPHABET = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/_|-=+")
 
@@ -58,3 +62,14 @@ def test_what_is_no_schedule_id_does_not_split() -> None:
 
 def test_the_registration_is_the_sha256_of_the_execution_arn_in_hex() -> None:
     assert ids.registration("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+PARTS = [("a--x", "a--y"), (Subject("user", "bob"), Subject("service_account", "bob")), ("k", "l")]
+
+
+def test_triggers_of_another_schedule_caller_or_key_have_records_of_their_own() -> None:
+    records = {ids.trigger_request(schedule, caller, key) for schedule, caller, key in itertools.product(*PARTS)}
+
+    assert len(records) == 8
+    assert all(re.fullmatch("[0-9a-f]{64}", record) for record in records)
+    assert ids.trigger_request("a--x", Subject("user", "bob"), "k") in records

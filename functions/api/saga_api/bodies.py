@@ -54,7 +54,8 @@ class Problem(Model):
 
     Attributes:
         code: the HTTP status.
-        data: ``{"execution_id": …}`` where an execution's outcome is not known, else null.
+        data: ``{"execution_id": …}`` where the outcome of an execution is not known, ``{"last_action_time": …}`` where
+            that of an earlier trigger is not, else null.
     """
 
     message: str

@@ -175,7 +175,12 @@ FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
             "name: field required",
         ),
         "code": ("the HTTP status, 400 to 599", 422),
-        "data": ("`execution_id` of an execution whose outcome is not known; else null", {"execution_id": _EXECUTION}),
+        "data": (
+            "`execution_id` of an execution whose outcome is not known; or `last_action_time`, where the outcome of an "
+            "earlier trigger with the key is not known: when the last run began, ISO 8601 in UTC, null before the "
+            "first; else null",
+            {"execution_id": _EXECUTION},
+        ),
     },
     "GatewayProblem": {"message": ("the reason phrase of the status", "Unauthorized")},
 }

@@ -35,6 +35,12 @@ IDEMPOTENCY_KEY = (
     "1 to 128 printable ASCII characters without spaces. The same key with the same request gives the same response "
     "again; repeat a create that ended in 504 with it. It lives as long as the schedule."
 )
+TRIGGER_KEY = (
+    "1 to 128 printable ASCII characters without spaces. With one key the schedule is triggered at most once in 24 "
+    "hours. A repeat gets the schedule and the header `Idempotency-Replayed`, or 409 if the outcome of the first is "
+    "not known."
+)
+REPLAYED = "Idempotency-Replayed"
 PREVIOUS_PAGE = "`next_page_token` of the previous page, for the same agent and caller; at most 1,024 characters"
 PREVIOUS_PAGE_EXAMPLE = "kW0xkYb2oJ8S5y0cYx3hUq8t9m1Jr4pXn6vKd7LwZ2A="
 NEW_SCHEDULES: dict[str, Any] = {
@@ -83,9 +89,17 @@ _ERRORS = {
         "the request does not fit the model; the message names every wrong field",
         "name: field required",
     ),
-    HTTPStatus.INTERNAL_SERVER_ERROR: ("a fault of the service", "internal error"),
+    HTTPStatus.TOO_MANY_REQUESTS: (
+        "too many triggers of the schedule; without a code: too many requests, which did not reach the application",
+        "too many triggers of the schedule; try again later",
+    ),
+    HTTPStatus.INTERNAL_SERVER_ERROR: (
+        "a fault of the service; if `data.execution_id` names an execution, its outcome is not known",
+        "internal error",
+    ),
     HTTPStatus.SERVICE_UNAVAILABLE: (
-        "an engine gave no usable response; if `data.execution_id` names an execution, its outcome is not known",
+        "an engine gave no usable response; the message says so if the outcome is not known, and `data.execution_id` "
+        "names the execution, if there is one",
         "temporarily unavailable; try again",
     ),
     HTTPStatus.GATEWAY_TIMEOUT: (
@@ -93,6 +107,12 @@ _ERRORS = {
         "the outcome is not known yet; repeat the request with the same Idempotency-Key",
     ),
 }
+_TRIGGER_CONFLICT = (
+    "an earlier trigger with the key is in flight, or its outcome is not known (`data.last_action_time` helps to "
+    "decide), or it was for an earlier schedule of this name; nothing was triggered now",
+    "a trigger with this key was sent, and whether it took effect is not known",
+    {"last_action_time": "2026-11-25T09:00:00Z"},
+)
 _ALWAYS = (401, 422, 500, 503)
 # Responses of API Gateway itself. 401: the token; 413: more than 10 MB; 429: too many requests; 431: headers that are
 # too large; 500 and 503: a function that fails or does not respond.
@@ -104,7 +124,17 @@ _GATEWAY = {
     HTTPStatus.INTERNAL_SERVER_ERROR: "Internal Server Error",
     HTTPStatus.SERVICE_UNAVAILABLE: "Service Unavailable",
 }
-_GATEWAY_ALONE = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+_GATEWAY_ALONE = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE}
+# What a success carries besides its body.
+_SUCCESS_HEADERS = {
+    "create_schedule": {"Location": {"description": "the schedule's path", "schema": {"type": "string"}}},
+    "trigger_schedule": {
+        REPLAYED: {
+            "description": "`true` where an earlier request with the key triggered the schedule; else absent",
+            "schema": {"type": "string", "enum": ["true"]},
+        }
+    },
+}
 # Served besides the operations.
 _UNLISTED = {"/openapi.json": ["get"], "/docs": ["get"]}
 _REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
@@ -149,13 +179,13 @@ def _served(app: APIGatewayHttpResolver) -> list[tuple[re.Pattern[str], list[str
 def _operation(operation_id: str, summary: str, success: int, meaning: str, *errors: int) -> dict[str, Any]:
     """The arguments of a route's decorator: its name, the response that means success, and every error."""
     responses: dict[int, Any] = {success: {"description": meaning}}
-    if success == HTTPStatus.CREATED:
-        responses[success]["headers"] = {
-            "Location": {"description": "the schedule's path", "schema": {"type": "string"}}
-        }
+    if header := _SUCCESS_HEADERS.get(operation_id):
+        responses[success]["headers"] = header
     for status in sorted({*_ALWAYS, *errors}):
         what, message = _ERRORS[HTTPStatus(status)]
         data = {"execution_id": EXECUTION} if status == HTTPStatus.GATEWAY_TIMEOUT else None
+        if (operation_id, status) == ("trigger_schedule", HTTPStatus.CONFLICT):
+            what, message, data = _TRIGGER_CONFLICT
         examples = {"example": {"value": {"message": message, "code": status, "data": data}}}
         model: Any = Problem
         if words := _GATEWAY.get(HTTPStatus(status)):
@@ -163,7 +193,7 @@ def _operation(operation_id: str, summary: str, success: int, meaning: str, *err
             examples["gateway"] = {"value": {"message": words}}
         responses[status] = _response(what, model, examples)
         responses[status]["headers"] = _retry_headers(HTTPStatus(status))
-    for status in _GATEWAY_ALONE:
+    for status in _GATEWAY_ALONE - {*errors}:
         examples = {"gateway": {"value": {"message": _GATEWAY[status]}}}
         responses[status] = _response("the request did not reach the application", GatewayProblem, examples)
     return {
@@ -184,7 +214,7 @@ def _retry_headers(status: HTTPStatus) -> dict[str, Any]:
             "schema": {"type": "string", "enum": ["false"]},
         }
     }
-    if unavailable or status is HTTPStatus.CONFLICT:
+    if unavailable or status in (HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS):
         headers["Retry-After"] = {
             "description": "seconds after which a repetition may succeed",
             "schema": {"type": "integer", "minimum": 1, "maximum": 60},
@@ -203,5 +233,5 @@ LIST = _operation("list_schedules", "List an agent's schedules", 200, "a page of
 GET = _operation("get_schedule", "Get a schedule", 200, "the schedule", 404)
 PAUSE = _operation("pause_schedule", "Pause a schedule", 200, "the schedule, paused", 403, 404, 413, 415)
 UNPAUSE = _operation("unpause_schedule", "Unpause a schedule", 200, "the schedule, active", 403, 404, 413, 415)
-TRIGGER = _operation("trigger_schedule", "Trigger a schedule", 200, "the schedule, triggered", 403, 404)
+TRIGGER = _operation("trigger_schedule", "Trigger a schedule", 200, "the schedule, triggered", 403, 404, 409, 429)
 DELETE = _operation("delete_schedule", "Delete a schedule", 200, "the schedule is deleted", 403, 404, 504)

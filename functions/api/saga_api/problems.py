@@ -44,10 +44,10 @@ class Repeat(StrEnum):
 
     @classmethod
     def of(cls, event: APIGatewayProxyEventV2) -> "Repeat":
-        """What a repetition of this request does."""
-        if event.headers.get("idempotency-key"):
-            return cls.BY_KEY
-        return cls.HARMLESS if event.request_context.http.method == HTTPMethod.DELETE else cls.DECIDED_BY_CALLER
+        """What a repetition of this request does. Only a create and a trigger are not idempotent by nature."""
+        if event.request_context.http.method != HTTPMethod.POST or event.route_key.endswith("pause"):
+            return cls.HARMLESS
+        return cls.BY_KEY if event.headers.get("idempotency-key") else cls.DECIDED_BY_CALLER
 
 
 def headers_for(status: HTTPStatus, error: SagaError | None = None, unsettled: Repeat | None = None) -> dict[str, str]:
@@ -57,12 +57,14 @@ def headers_for(status: HTTPStatus, error: SagaError | None = None, unsettled: R
     repeat every 409 and 5xx.
     """
     headers = {}
-    if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR or unsettled is Repeat.DECIDED_BY_CALLER:
+    later = error is not None and error.should_retry
+    is_refusal = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR
+    if (is_refusal and not later) or unsettled is Repeat.DECIDED_BY_CALLER:
         headers["x-should-retry"] = "false"
     if isinstance(error, CreateInProgress):
         rest = _LEASE_REST.search(str(error))
         headers["Retry-After"] = str(min(int(rest[1]), MAX_RETRY_AFTER) if rest else MAX_RETRY_AFTER)
-    if not unsettled and status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
+    elif later or (not unsettled and status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)):
         headers["Retry-After"] = str(RETRY_AFTER)
     return headers
 
@@ -72,16 +74,16 @@ def problem(
     message: str = "",
     *,
     error: SagaError | None = None,
-    unsettled: tuple[Repeat, str] | None = None,
+    unsettled: tuple[Repeat, str | None] | None = None,
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Response[str]:
-    """A response that is an error. ``unsettled``: what a repetition does, and the id of the execution."""
+    """A response that is an error. ``unsettled``: what a repetition does, and the id of the execution, if any."""
     repeat, execution_id = unsettled or (None, None)
     if repeat and status in _UNSETTLED_WORDS:
         message = f"{_UNSETTLED_WORDS[status]}; {repeat}"
     else:
         message = _WORDS.get(status, message)
-    data = {"execution_id": execution_id} if execution_id else None
+    data = {"execution_id": execution_id} if execution_id else error.data if error else None
     body = Problem(message=message, code=status, data=data)
     return Response(status, JSON, body.model_dump_json(), headers={**headers_for(status, error, repeat), **headers})
 
@@ -97,27 +99,27 @@ def execution_failed(failure: ExecutionFailed, repeat: Repeat) -> Response[str]:
     return problem(failure.error.http_status, message, error=failure.error, unsettled=unsettled)
 
 
-def refused(error: SagaError) -> Response[str]:
+def refused(error: SagaError, repeat: Repeat) -> Response[str]:
     """The response to an error of ours."""
     logger.info("refused", error=type(error).__name__, reason=str(error))
-    return problem(error.http_status, str(error), error=error)
+    return problem(error.http_status, str(error), error=error, unsettled=None if error.settled else (repeat, None))
 
 
-def invalid(error: RequestValidationError) -> Response[str]:
+def invalid(error: RequestValidationError, repeat: Repeat) -> Response[str]:
     """The response to a request that does not fit the models. It names every wrong field and repeats no value."""
     if any(wrong["loc"][0] == "response" for wrong in error.errors()):
         # The response does not fit, not the request.
         logger.error("response does not fit", wrong=describe_errors(error.errors()))
         count("UnexpectedError")
-        return problem(HTTPStatus.INTERNAL_SERVER_ERROR)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, unsettled=(repeat, None))
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, describe_errors(error.errors()))
 
 
-def unexpected(_error: Exception) -> Response[str]:
-    """The response to an error that nobody expected."""
+def unexpected(_error: Exception, repeat: Repeat) -> Response[str]:
+    """The response to an error that nobody expected. What the request has done is not known."""
     logger.exception("request failed unexpectedly")
     count("UnexpectedError")
-    return problem(HTTPStatus.INTERNAL_SERVER_ERROR)
+    return problem(HTTPStatus.INTERNAL_SERVER_ERROR, unsettled=(repeat, None))
 
 
 def handle(app: APIGatewayHttpResolver) -> None:
@@ -135,8 +137,11 @@ def handle(app: APIGatewayHttpResolver) -> None:
             return problem(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": ", ".join(methods)})
         return problem(HTTPStatus.NOT_FOUND, "no such route")
 
-    app.exception_handler(ExecutionFailed)(lambda error: execution_failed(error, Repeat.of(app.current_event)))
-    app.exception_handler(SagaError)(refused)
-    app.exception_handler(RequestValidationError)(invalid)
+    def repeated() -> Repeat:
+        return Repeat.of(app.current_event)
+
+    app.exception_handler(ExecutionFailed)(lambda error: execution_failed(error, repeated()))
+    app.exception_handler(SagaError)(lambda error: refused(error, repeated()))
+    app.exception_handler(RequestValidationError)(lambda error: invalid(error, repeated()))
     app.exception_handler(NotFoundError)(no_route)
-    app.exception_handler(Exception)(unexpected)
+    app.exception_handler(Exception)(lambda error: unexpected(error, repeated()))

@@ -14,7 +14,7 @@ from aws_lambda_powertools.event_handler.openapi.params import Body, Header, Pat
 from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BeforeValidator
 
-from saga_api import bodies, caller, listing, openapi, paths, problems
+from saga_api import bodies, caller, listing, openapi, paths, problems, schedules, triggers
 from saga_api.bodies import JSON, Deleted, Note, SchedulePage
 from saga_api.executions import run
 from saga_api.settings import api_settings
@@ -109,11 +109,20 @@ def unpause(agent_id: Agent, schedule_name: Name, note: Annotated[Note | None, B
 
 
 @app.post(f"{SCHEDULE}/trigger", **openapi.TRIGGER)
-def trigger(agent_id: Agent, schedule_name: Name) -> ScheduleView:
+def trigger(
+    agent_id: Agent,
+    schedule_name: Name,
+    idempotency_key: Annotated[
+        IdempotencyKey | None,
+        Header(alias="Idempotency-Key", description=openapi.TRIGGER_KEY, examples=["first-try"]),
+    ] = None,
+) -> Response[ScheduleView]:
     """Start a schedule's workflow now, by its overlap policy."""
     schedule_id = _permitted("update", agent_id, schedule_name)
-    temporal().trigger(schedule_id, _deadline())
-    return _described(schedule_id)
+    who = caller.identify(app.current_event)
+    triggered = triggers.trigger(schedule_id, who.subject, idempotency_key, _deadline())
+    headers = {openapi.REPLAYED: "true"} if triggered.replayed else {}
+    return Response(HTTPStatus.OK, JSON, triggered.schedule, headers=headers)
 
 
 @app.delete(SCHEDULE, **openapi.DELETE)
@@ -190,10 +199,7 @@ def _described(schedule_id: str) -> ScheduleView:
     Raises:
         ScheduleNotFound: there is no such schedule.
     """
-    found = temporal().describe(schedule_id, _deadline())
-    if found is None:
-        raise ScheduleNotFound("schedule not found")
-    return found.schedule
+    return schedules.described(schedule_id, _deadline())
 
 
 def _read_again(request: CreateRequest) -> ScheduleView:

@@ -10,27 +10,42 @@
     ├── ScheduleAlreadyExists     409  the name is taken
     ├── CreateInProgress          409  another create of the name is in flight, or was interrupted shortly before
     ├── IdempotencyKeyReused      409  the key was used with another request
+    ├── TriggerUnconfirmed        409  the key's trigger was sent, and its outcome is not known
+    ├── TooManyTriggers           429  Temporal accepts no more triggers of the schedule for now
     ├── AuthorizationUnavailable  503  SpiceDB gave no usable response; transient, retried first
     ├── TemporalUnavailable       503  Temporal gave no usable response; transient, retried first
     ├── StepFunctionsUnavailable  503  Step Functions did not start the execution; raised by the HTTP API alone
+    ├── TriggerOutcomeUnknown     503  Temporal gave no usable response to a trigger, which may have run
     ├── ConfigurationError        500  an engine refuses this application itself: no schema, no permission, bad secret
     ├── CompensationFailed        500  both the create and its compensation failed
     └── OutcomeUnknown            504  whether the operation took effect is not known
 
 The name of a class is part of the contract: the state machines list it in ``ErrorEquals`` and callers see it as the
-execution's ``error``. CreateInProgress, IdempotencyKeyReused and CompensationFailed are raised by the state machines
-alone; ScheduleNotFound and OutcomeUnknown by the state machines and by the HTTP API; the others by the functions.
-Errors are classified by the code that an engine returns, never by the text of its message.
+execution's ``error``. CreateInProgress and CompensationFailed are raised by the state machines alone; ScheduleNotFound,
+IdempotencyKeyReused and OutcomeUnknown by the state machines and by the HTTP API; the errors of a trigger by the HTTP
+API alone; the others by the functions. Errors are classified by the code that an engine returns,
+never by the text of its message.
 """
 
+from datetime import datetime
 from http import HTTPStatus
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class SagaError(Exception):
-    """Base of all errors that this application raises on purpose; never raised itself."""
+    """Base of all errors that this application raises on purpose; never raised itself.
+
+    Attributes:
+        http_status: of the response to an HTTP request that fails with it.
+        settled: False where the error means that the outcome is not known.
+        should_retry: whether a client may repeat the HTTP request by itself, although the status is 4xx.
+        data: what a caller can decide by, besides the message; None for nothing.
+    """
 
     http_status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
+    settled: ClassVar[bool] = True
+    should_retry: ClassVar[bool] = False
+    data: dict[str, Any] | None = None
 
 
 class InvalidRequest(SagaError):
@@ -82,9 +97,29 @@ class CreateInProgress(SagaError):
 
 
 class IdempotencyKeyReused(SagaError):
-    """The schedule was created with this idempotency key and another request."""
+    """The idempotency key was used with another create, or with a trigger of an earlier schedule of the name."""
 
     http_status = HTTPStatus.CONFLICT
+
+
+class TriggerUnconfirmed(SagaError):
+    """A trigger with this idempotency key was sent before, and whether it took effect is not known. None was sent now.
+
+    ``data`` has ``last_action_time``: when the schedule started its last run; None before the first.
+    """
+
+    http_status = HTTPStatus.CONFLICT
+
+    def __init__(self, message: str = "", last_action_time: datetime | None = None) -> None:
+        super().__init__(message)
+        self.data = {"last_action_time": last_action_time}
+
+
+class TooManyTriggers(SagaError):
+    """Temporal accepts no more triggers of the schedule for now. This one did not take effect."""
+
+    http_status = HTTPStatus.TOO_MANY_REQUESTS
+    should_retry = True
 
 
 class AuthorizationUnavailable(SagaError):
@@ -105,6 +140,13 @@ class StepFunctionsUnavailable(SagaError):
     http_status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
+class TriggerOutcomeUnknown(SagaError):
+    """Temporal gave no usable response to a trigger. Whether it took effect is unknown."""
+
+    http_status = HTTPStatus.SERVICE_UNAVAILABLE
+    settled = False
+
+
 class ConfigurationError(SagaError):
     """An engine or Secrets Manager refuses this application itself. A person must correct the deployment."""
 
@@ -120,3 +162,4 @@ class OutcomeUnknown(SagaError):
     """Whether the operation took effect is not known, and nothing was undone. Repeating it settles the outcome."""
 
     http_status = HTTPStatus.GATEWAY_TIMEOUT
+    settled = False

@@ -90,6 +90,14 @@ def registration(execution_id: str) -> str:
     return hashlib.sha256(execution_id.encode()).hexdigest()
 
 
+def trigger_request(of_schedule_id: str, caller: Subject, key: str) -> str:
+    """The id of a trigger with an idempotency key: the SHA-256 of schedule, caller and key, as 64 hex digits.
+
+    None of the three contains a line end, so no two triggers share an id.
+    """
+    return hashlib.sha256(f"{of_schedule_id}\n{caller}\n{key}".encode()).hexdigest()
+
+
 def encode_subject_id(value: str) -> str:
     """``value`` as a SpiceDB object id: unchanged where SpiceDB accepts it, else escaped.
 

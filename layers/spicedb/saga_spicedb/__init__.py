@@ -1,6 +1,6 @@
 """SpiceDB, as this application uses it. The only code that knows authzed."""
 
 from saga_spicedb.connection import spicedb
-from saga_spicedb.gateway import Deregistered, RegisterOutcome, SpiceDB
+from saga_spicedb.gateway import Deregistered, RegisterOutcome, SpiceDB, TriggerRequest
 
-__all__ = ["Deregistered", "RegisterOutcome", "SpiceDB", "spicedb"]
+__all__ = ["Deregistered", "RegisterOutcome", "SpiceDB", "TriggerRequest", "spicedb"]

@@ -46,6 +46,8 @@ _REFUSALS = {
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 # Without a token, and with a wrong token.
 _TOKEN_REFUSALS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+# How long a trigger with a key is remembered. No request that was sent before takes effect so late.
+TRIGGER_REQUEST_LASTS = timedelta(hours=24)
 _PRECONDITION_FAILED = ErrorReason.Name(ErrorReason.ERROR_REASON_WRITE_OR_DELETE_PRECONDITION_FAILURE)
 
 Response = TypeVar("Response")
@@ -76,6 +78,19 @@ class Deregistered:
 
     done: bool
     again: bool
+
+
+@dataclass(frozen=True)
+class TriggerRequest:
+    """The record of a trigger with a key.
+
+    Attributes:
+        registration: the fence of the schedule that the trigger was for.
+        done: whether Temporal has accepted the trigger; otherwise that is not known.
+    """
+
+    registration: str
+    done: bool
 
 
 class SpiceDB:
@@ -199,9 +214,41 @@ class SpiceDB:
         return Deregistered(done=self.clear(schedule_id, holder.registration, deadline), again=False)
 
     def _remove(self, schedule_id: str, preconditions: list[Precondition], deadline: Deadline) -> bool:
-        request = messages.delete(schedule_id, preconditions)
+        return self._done(
+            lambda client: client.DeleteRelationships, messages.delete(schedule_id, preconditions), deadline
+        )
+
+    def open_trigger_request(
+        self, record_id: str, schedule_id: str, registration: str, deadline: Deadline
+    ) -> TriggerRequest | None:
+        """Record a trigger that is about to be sent, if it has no record and ``registration`` is the schedule's fence.
+
+        Returns the record that is there already; None if it was written now. Raises AuthorizationUnavailable also if
+        there is no record and the fence is another one by now; nothing was written then.
+        """
+        write = messages.open_trigger_request(record_id, schedule_id, registration, self._now() + TRIGGER_REQUEST_LASTS)
+        if self._done(lambda client: client.WriteRelationships, write, deadline):
+            return None
+        read = messages.read(record_id, of=messages.TRIGGER_REQUEST)
+        for response in self._call(lambda client: _whole(client.ReadRelationships), read, deadline):
+            found = response.relationship
+            return TriggerRequest(found.subject.object.object_id, done=found.relation == "done")
+        raise AuthorizationUnavailable(f"what {schedule_id} was going to be triggered by went away meanwhile")
+
+    def finish_trigger_request(self, record_id: str, registration: str, deadline: Deadline) -> bool:
+        """Mark a trigger that is recorded as open as done. Returns whether it was open under ``registration``."""
+        write = messages.finish_trigger_request(record_id, registration, self._now() + TRIGGER_REQUEST_LASTS)
+        return self._done(lambda client: client.WriteRelationships, write, deadline)
+
+    def remove_trigger_request(self, record_id: str, registration: str, deadline: Deadline) -> bool:
+        """Forget a trigger that is recorded as open. Returns whether it was open under ``registration``."""
+        request = messages.remove_trigger_request(record_id, registration)
+        return self._done(lambda client: client.DeleteRelationships, request, deadline)
+
+    def _done(self, rpc: Callable[[Client], _Rpc[Any]], request: Any, deadline: Deadline) -> bool:
+        """Make a write. Returns whether its preconditions held."""
         try:
-            self._call(lambda client: client.DeleteRelationships, request, deadline)
+            self._call(rpc, request, deadline)
         except _PreconditionFailedError:
             return False
         return True

@@ -23,6 +23,7 @@ from authzed.api.v1 import (
 from saga_core.ids import Subject
 
 SCHEDULE = "agent_schedule"
+TRIGGER_REQUEST = "trigger_request"
 _FULLY_CONSISTENT = Consistency(fully_consistent=True)
 
 
@@ -47,18 +48,49 @@ def register(
     return request
 
 
-def read(schedule_id: str) -> ReadRelationshipsRequest:
-    """Read every relationship of the schedule."""
-    return ReadRelationshipsRequest(
-        consistency=_FULLY_CONSISTENT,
-        relationship_filter=RelationshipFilter(resource_type=SCHEDULE, optional_resource_id=_required(schedule_id)),
+def open_trigger_request(
+    record_id: str, schedule_id: str, registration: str, expires_at: datetime
+) -> WriteRelationshipsRequest:
+    """Record a trigger as open, if it has no record and ``registration`` is the schedule's fence."""
+    return WriteRelationshipsRequest(
+        updates=[touch(record_id, "open", Subject("registration", registration), expires_at, of=TRIGGER_REQUEST)],
+        optional_preconditions=[
+            must_not_match(record_id, of=TRIGGER_REQUEST),
+            must_match(schedule_id, "registered_by", registration),
+        ],
     )
 
 
-def delete(schedule_id: str, preconditions: Sequence[Precondition]) -> DeleteRelationshipsRequest:
-    """Delete every relationship of the schedule, under the preconditions."""
+def finish_trigger_request(record_id: str, registration: str, expires_at: datetime) -> WriteRelationshipsRequest:
+    """Turn the record of a trigger from open to done, if it is open under ``registration``."""
+    fence = Subject("registration", registration)
+    opened = touch(record_id, "open", fence, of=TRIGGER_REQUEST).relationship
+    return WriteRelationshipsRequest(
+        updates=[
+            touch(record_id, "done", fence, expires_at, of=TRIGGER_REQUEST),
+            RelationshipUpdate(operation=RelationshipUpdate.OPERATION_DELETE, relationship=opened),
+        ],
+        optional_preconditions=[must_match(record_id, "open", registration, of=TRIGGER_REQUEST)],
+    )
+
+
+def remove_trigger_request(record_id: str, registration: str) -> DeleteRelationshipsRequest:
+    """Delete the record of a trigger, if it is open under ``registration``."""
+    return delete(record_id, [must_match(record_id, "open", registration, of=TRIGGER_REQUEST)], of=TRIGGER_REQUEST)
+
+
+def read(object_id: str, *, of: str = SCHEDULE) -> ReadRelationshipsRequest:
+    """Read every relationship of the schedule, or of another object."""
+    return ReadRelationshipsRequest(
+        consistency=_FULLY_CONSISTENT,
+        relationship_filter=RelationshipFilter(resource_type=of, optional_resource_id=_required(object_id)),
+    )
+
+
+def delete(object_id: str, preconditions: Sequence[Precondition], *, of: str = SCHEDULE) -> DeleteRelationshipsRequest:
+    """Delete every relationship of the schedule, or of another object, under the preconditions."""
     return DeleteRelationshipsRequest(
-        relationship_filter=RelationshipFilter(resource_type=SCHEDULE, optional_resource_id=_required(schedule_id)),
+        relationship_filter=RelationshipFilter(resource_type=of, optional_resource_id=_required(object_id)),
         optional_preconditions=preconditions,
     )
 
@@ -91,13 +123,15 @@ def check_each(
     )
 
 
-def touch(schedule_id: str, relation: str, subject: Subject, expires_at: datetime | None = None) -> RelationshipUpdate:
-    """Write one relationship of the schedule, whether or not it is there.
+def touch(
+    object_id: str, relation: str, subject: Subject, expires_at: datetime | None = None, *, of: str = SCHEDULE
+) -> RelationshipUpdate:
+    """Write one relationship of the schedule, or of another object, whether or not it is there.
 
-    Not CREATE, which fails on an expired lease that is not collected yet. The precondition guards against the rest.
+    Not CREATE, which fails on an expired one that is not collected yet. The precondition guards against the rest.
     """
     relationship = Relationship(
-        resource=ObjectReference(object_type=SCHEDULE, object_id=_required(schedule_id)),
+        resource=ObjectReference(object_type=of, object_id=_required(object_id)),
         relation=relation,
         subject=_reference(subject),
     )
@@ -106,13 +140,13 @@ def touch(schedule_id: str, relation: str, subject: Subject, expires_at: datetim
     return RelationshipUpdate(operation=RelationshipUpdate.OPERATION_TOUCH, relationship=relationship)
 
 
-def must_match(schedule_id: str, relation: str, registration: str) -> Precondition:
-    """The schedule has the relation to this registration."""
+def must_match(object_id: str, relation: str, registration: str, *, of: str = SCHEDULE) -> Precondition:
+    """The schedule, or another object, has the relation to this registration."""
     return Precondition(
         operation=Precondition.OPERATION_MUST_MATCH,
         filter=RelationshipFilter(
-            resource_type=SCHEDULE,
-            optional_resource_id=_required(schedule_id),
+            resource_type=of,
+            optional_resource_id=_required(object_id),
             optional_relation=relation,
             optional_subject_filter=SubjectFilter(
                 subject_type="registration", optional_subject_id=_required(registration)
@@ -121,12 +155,12 @@ def must_match(schedule_id: str, relation: str, registration: str) -> Preconditi
     )
 
 
-def must_not_match(schedule_id: str, relation: str = "") -> Precondition:
-    """The schedule has no such relation, to any subject; by default no relationship at all."""
+def must_not_match(object_id: str, relation: str = "", *, of: str = SCHEDULE) -> Precondition:
+    """The schedule, or another object, has no such relation, to any subject; by default no relationship at all."""
     return Precondition(
         operation=Precondition.OPERATION_MUST_NOT_MATCH,
         filter=RelationshipFilter(
-            resource_type=SCHEDULE, optional_resource_id=_required(schedule_id), optional_relation=relation
+            resource_type=of, optional_resource_id=_required(object_id), optional_relation=relation
         ),
     )
 

@@ -37,6 +37,8 @@ from saga_core.errors import (
     ScheduleNotFound,
     ScheduleRejected,
     TemporalUnavailable,
+    TooManyTriggers,
+    TriggerOutcomeUnknown,
 )
 from saga_core.requests import CreateRequest
 from saga_core.steps import Memo
@@ -58,6 +60,19 @@ Response_co = TypeVar("Response_co", covariant=True)
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 # What a code means to one call alone: the error to raise, given Temporal's message.
 OwnErrors = Mapping[RPCStatusCode, Callable[[str], SagaError]]
+
+# The workflow of a schedule takes a limited number of patches until it continues as new.
+_TOO_MANY = (RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION)
+# These say that a request was refused before it took effect. After any other code it may have taken effect.
+_NOT_DONE = {RPCStatusCode.UNAUTHENTICATED, *_REFUSALS, *_TOO_MANY}
+_TRIGGER_ERRORS: OwnErrors = {
+    **{
+        code: lambda reason: TriggerOutcomeUnknown(f"Temporal gave no usable response to a trigger: {reason}")
+        for code in RPCStatusCode
+        if code not in _NOT_DONE
+    },
+    **dict.fromkeys(_TOO_MANY, lambda _reason: TooManyTriggers("too many triggers of the schedule; try again later")),
+}
 
 
 class _Rpc(Protocol[Response_co]):
@@ -234,23 +249,36 @@ class Temporal:
         """
         self._patch(schedule_id, SchedulePatch(unpause=note), deadline)
 
-    def trigger(self, schedule_id: str, deadline: Deadline) -> None:
-        """Start the schedule's workflow now, by its overlap policy.
+    def trigger(self, schedule_id: str, request_id: str | None, deadline: Deadline) -> None:
+        """Start the schedule's workflow now, by its overlap policy. Running it twice may start two.
+
+        ``request_id``: some servers ignore a second trigger of the same id for some time; None for an id of its own.
 
         Raises:
             ScheduleNotFound: there is no such schedule.
+            TooManyTriggers: the server takes no more triggers of the schedule for now.
+            TriggerOutcomeUnknown: the server gave no usable response after it was asked.
+            TemporalUnavailable: nothing was asked, or the credentials were refused.
         """
-        self._patch(schedule_id, SchedulePatch(trigger_immediately=TriggerImmediatelyRequest()), deadline)
+        patch = SchedulePatch(trigger_immediately=TriggerImmediatelyRequest())
+        self._patch(schedule_id, patch, deadline, _TRIGGER_ERRORS, request_id)
 
-    def _patch(self, schedule_id: str, patch: SchedulePatch, deadline: Deadline) -> None:
+    def _patch(
+        self,
+        schedule_id: str,
+        patch: SchedulePatch,
+        deadline: Deadline,
+        own: OwnErrors = MappingProxyType({}),
+        request_id: str | None = None,
+    ) -> None:
         message = PatchScheduleRequest(
             namespace=self._namespace,
             schedule_id=schedule_id,
             patch=patch,
             identity=_IDENTITY,
-            request_id=str(uuid.uuid4()),
+            request_id=request_id or str(uuid.uuid4()),
         )
-        self._call(lambda service: service.patch_schedule, message, deadline)
+        self._call(lambda service: service.patch_schedule, message, deadline, own)
 
     def _call(
         self,
