@@ -100,7 +100,7 @@ REQUESTS: dict[str, Callable[[Api], HttpResponse]] = {
     "get": lambda api: api.get(),
     "pause": lambda api: api.call("POST", f"{api.schedules}/daily/pause"),
     "unpause": lambda api: api.call("POST", f"{api.schedules}/daily/unpause"),
-    "trigger": lambda api: api.call("POST", f"{api.schedules}/daily/trigger"),
+    "trigger": lambda api: api.trigger(),
     "delete": lambda api: api.delete(),
 }
 
@@ -118,11 +118,11 @@ def test_without_spicedb_every_route_is_503_and_nothing_has_happened(api: Api) -
     assert not api.scheduled("other")
 
 
-def test_without_temporal_every_route_but_create_is_503_and_nothing_has_happened(api: Api) -> None:
+def test_without_temporal_every_route_but_create_and_trigger_is_503_and_nothing_has_happened(api: Api) -> None:
     api.create()
     before = api.get().body
 
-    for name in REQUESTS.keys() - {"create"}:
+    for name in REQUESTS.keys() - {"create", "trigger"}:
         api.temporal.cut()
         assert REQUESTS[name](api).is_problem(503, "temporarily unavailable; try again"), name
         api.temporal.clear()
@@ -183,13 +183,18 @@ def test_a_response_that_does_not_fit_its_model_is_500(api: Api, monkeypatch: py
     assert api.get().is_problem(500, "internal error")
 
 
-def test_a_bug_in_a_step_is_500_without_internals_and_compensated(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_in_a_step_is_500_that_names_the_execution_without_internals_and_compensated(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def handler(_event: object, _context: object) -> None:
         raise RuntimeError("the innermost secret of /var/task")
 
     monkeypatch.setattr(temporal_create, "handler", handler)
 
-    assert api.create().is_problem(500, "internal error")
+    response = api.create()
+
+    assert response.is_problem(500, "internal error", {"execution_id": response.body["data"]["execution_id"]})
+    assert response.headers["x-should-retry"] == "false"
     assert api.held() == []
 
 

@@ -87,7 +87,8 @@ def _failure(execution_id: str, status: str, name: str, cause: str) -> Execution
     elif cause.startswith("outcome unverified"):
         error = _transient(error) or OutcomeUnknown("the outcome could not be looked up")
     else:
-        return ExecutionFailed(execution_id, error, settled=not isinstance(error, OutcomeUnknown))
+        # What a name that is not ours leaves behind is not known: the machine may not have compensated.
+        return ExecutionFailed(execution_id, error, settled=error is not None and error.settled)
     return ExecutionFailed(execution_id, error, settled=False)
 
 
