@@ -1,14 +1,17 @@
 """What Temporal does with schedules, as a function: a state and a request in, a state and a reply out.
 
 The explorer drives the handlers against this; test_temporal_model.py compares it with the server. It knows
-CreateSchedule, DescribeSchedule and DeleteSchedule in one namespace that exists; a schedule in it never runs or ends by
-itself.
+CreateSchedule, DescribeSchedule, DeleteSchedule and, of PatchSchedule, the trigger, in one namespace that exists; a
+schedule in it never runs or ends by itself.
 
 The server keeps the run of a deleted schedule on record until its retention is over, and compares request ids with it
 too. So a create that repeats the request id of the schedule deleted *last* under the name succeeds and creates nothing.
 A state therefore keeps what is deleted; `live` gives what is there. The server also forgets: the record when its
 retention is over (take the deleted schedule out of the state), and the request id of a living schedule when its run is
 continued by another (put another one in its place).
+
+A trigger that repeats the request id of an earlier one succeeds and starts nothing, also after the schedule is deleted.
+These ids are forgotten too; `forgotten` gives the state of a server that remembers neither them nor what is deleted.
 
 Of what a schedule says, the cron expressions are checked (`_is_valid_cron` tells how far), the intervals and the
 workflow type. A description has the memo, the time of creation, and the schedule as created but for the cron
@@ -29,6 +32,8 @@ from temporalio.api.workflowservice.v1 import (
     CreateScheduleResponse,
     DeleteScheduleResponse,
     DescribeScheduleResponse,
+    PatchScheduleRequest,
+    PatchScheduleResponse,
 )
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -41,6 +46,7 @@ class Stored:
         schedule, memo: the messages, serialized.
         created_at: seconds since the epoch.
         deleted: whether it is on record alone.
+        triggers: how many triggers took effect; ``trigger_ids`` are their request ids, as far as they are remembered.
     """
 
     schedule_id: str
@@ -49,6 +55,8 @@ class Stored:
     request_id: str
     created_at: float
     deleted: bool = False
+    triggers: int = 0
+    trigger_ids: frozenset[str] = frozenset()
 
 
 # At most one for each schedule id.
@@ -72,6 +80,7 @@ _ABSENT = TemporalFailure(RPCStatusCode.NOT_FOUND)
 _EXISTS_ALREADY = TemporalFailure(RPCStatusCode.ALREADY_EXISTS)
 _CREATED = CreateScheduleResponse()
 _DELETED = DeleteScheduleResponse()
+_PATCHED = PatchScheduleResponse()
 
 _MAX_COMMENT = 200
 _CRON_LIMITS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
@@ -98,6 +107,8 @@ def apply(state: State, method: str, request: Any, now: float) -> tuple[State, A
             if stored is None or stored.deleted:
                 return state, _ABSENT
             return state - {stored} | {replace(stored, deleted=True)}, _DELETED
+        case "patch_schedule":
+            return _patch(state, stored, request)
         case _:
             raise NotImplementedError(f"the model of Temporal does not know {method}")
 
@@ -105,6 +116,11 @@ def apply(state: State, method: str, request: Any, now: float) -> tuple[State, A
 def live(state: State) -> State:
     """The schedules that are there."""
     return frozenset(stored for stored in state if not stored.deleted)
+
+
+def forgotten(state: State) -> State:
+    """What is there for a server that remembers nothing else."""
+    return frozenset(replace(stored, trigger_ids=frozenset()) for stored in live(state))
 
 
 def error(failure: TemporalFailure) -> RPCError:
@@ -124,6 +140,19 @@ def _create(state: State, stored: Stored | None, request: CreateScheduleRequest,
             return state, _EXISTS_ALREADY
         state -= {stored}
     return state | {Stored(request.schedule_id, *creation, request.request_id, now)}, _CREATED
+
+
+def _patch(state: State, stored: Stored | None, request: PatchScheduleRequest) -> tuple[State, Any]:
+    if [field.name for field, _ in request.patch.ListFields()] != ["trigger_immediately"]:
+        raise NotImplementedError("the model of Temporal knows no patch but a trigger")
+    if stored and request.request_id in stored.trigger_ids:
+        return state, _PATCHED
+    if stored is None or stored.deleted:
+        return state, _ABSENT
+    triggered = replace(
+        stored, triggers=stored.triggers + 1, trigger_ids=stored.trigger_ids | ({request.request_id} - {""})
+    )
+    return state - {stored} | {triggered}, _PATCHED
 
 
 @lru_cache(4096)

@@ -40,7 +40,7 @@ from tests.explore.conformance import NO_DEADLINE, REGISTRATIONS, RPC_SECONDS, T
 from tests.explore.spicedb_requests import SpiceDBFailure, Tuple
 from tests.support.machines import ROOT
 
-SCHEDULE = "agent_schedule"
+SCHEDULE, TRIGGER_REQUEST = "agent_schedule", "trigger_request"
 CONSISTENCY = Consistency(fully_consistent=True)
 AGENT_IDS = ["a", "b"]
 SCHEDULE_IDS = [ids.schedule_id(agent_id, "x") for agent_id in AGENT_IDS]
@@ -56,13 +56,16 @@ RELATIONS = [
     (SCHEDULE, "parent_agent", "agent"),
     (SCHEDULE, "registered_by", "registration"),
     *[(SCHEDULE, "creating", "registration")] * 2,  # again, because it has expiries besides
+    (TRIGGER_REQUEST, "open", "registration"),
+    (TRIGGER_REQUEST, "done", "registration"),
 ]
+EXPIRING = ("creating", "open", "done")
 # So far from now that none comes while the tests run.
 OVER, LIVE, LIVE_LONGER = (float(int(time.time()) + seconds) for seconds in (-100_000, 100_000, 200_000))
 EXPIRIES = [OVER, OVER, LIVE, LIVE_LONGER]
 ODD_IDS = ["", "a b", "a@b", "*", "i" * 1025]
 ODD_TYPES = ["", "A", "nothing", "nothing", "nothing", "user", "registration"]
-ODD_RELATIONS = ["", "Owner", "nothing", "nothing", "update", "update", "creating", "parent_agent"]
+ODD_RELATIONS = ["", "Owner", "nothing", "nothing", "update", "update", "creating", "parent_agent", "open"]
 # What may stand in each place of a Tuple besides.
 ODD: list[list[Any]] = [ODD_TYPES, ODD_IDS, ODD_RELATIONS, ODD_TYPES, ODD_IDS, [None, OVER, LIVE]]
 
@@ -88,7 +91,7 @@ class Requests:
             resource_type, relation, subject_type = self.chance.choice(RELATIONS)
             resource_id = self.chance.choice(AGENT_IDS if resource_type == "agent" else SCHEDULE_IDS)
             parts = [resource_type, resource_id, relation, subject_type, self.chance.choice(REGISTRATIONS), None]
-        if parts[2] == "creating":
+        if parts[2] in EXPIRING:
             parts[5] = self.chance.choice(EXPIRIES)
         if self._happens(self.odd):
             for place in self.chance.sample(range(len(parts)), self.chance.choice([1, 2])):
@@ -204,7 +207,7 @@ def some_spicedb_call(chance: random.Random, there: list[Tuple], odd: float) -> 
         request = Requests(chance, there, odd).any()
         return Call(f"{type(request).__name__} {request}", lambda client: spicedb_reply(client, request))
     schedule_id, registration = chance.choice(SCHEDULE_IDS), chance.choice(REGISTRATIONS)
-    anyone = chance.choice([registration, None])
+    anyone, record_id = chance.choice([registration, None]), chance.choice(SCHEDULE_IDS)
     creator = chance.choice(
         [None, *({who: name} for who in ("user_id", "service_account_id") for name in REGISTRATIONS)]
     )
@@ -217,6 +220,9 @@ def some_spicedb_call(chance: random.Random, there: list[Tuple], odd: float) -> 
         ("remove", lambda it: it.remove(schedule_id, registration, NO_DEADLINE)),
         ("clear", lambda it: it.clear(schedule_id, anyone, NO_DEADLINE)),
         ("deregister", lambda it: it.deregister(schedule_id, anyone, NO_DEADLINE)),
+        ("open", lambda it: it.open_trigger_request(record_id, schedule_id, registration, NO_DEADLINE)),
+        ("finish", lambda it: it.finish_trigger_request(record_id, registration, NO_DEADLINE)),
+        ("remove_trigger", lambda it: it.remove_trigger_request(record_id, registration, NO_DEADLINE)),
     ]
     name, act = chance.choice(calls)
     return Call(
@@ -267,7 +273,7 @@ def spicedb_client() -> Iterator[InsecureClient]:
     server.stop()
 
 
-EVERYTHING = [RelationshipFilter(resource_type=resource_type) for resource_type in ("agent", SCHEDULE)]
+EVERYTHING = [RelationshipFilter(resource_type=resource_type) for resource_type in ("agent", SCHEDULE, TRIGGER_REQUEST)]
 
 
 def test_the_model_of_spicedb_answers_as_spicedb_does(spicedb_client: InsecureClient) -> None:

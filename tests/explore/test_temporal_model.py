@@ -16,7 +16,16 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from temporalio.api.common.v1 import Memo as MemoMessage
 from temporalio.api.common.v1 import Payload, WorkflowType
-from temporalio.api.schedule.v1 import IntervalSpec, Schedule, ScheduleAction, ScheduleSpec, ScheduleState
+from temporalio.api.enums.v1 import ScheduleOverlapPolicy
+from temporalio.api.schedule.v1 import (
+    IntervalSpec,
+    Schedule,
+    ScheduleAction,
+    SchedulePatch,
+    ScheduleSpec,
+    ScheduleState,
+    TriggerImmediatelyRequest,
+)
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import (
@@ -24,6 +33,7 @@ from temporalio.api.workflowservice.v1 import (
     DeleteScheduleRequest,
     DescribeScheduleRequest,
     DescribeScheduleResponse,
+    PatchScheduleRequest,
 )
 from temporalio.service import RPCError, RPCStatusCode
 
@@ -35,6 +45,7 @@ from saga_temporal import Temporal
 from tests.explore import temporal_model
 from tests.explore.conformance import NO_DEADLINE, REGISTRATIONS, RPC_SECONDS, TIMES, Call, create_request, outcome
 from tests.explore.temporal_model import TemporalFailure
+from tests.support.api import eventually
 
 NAMES = ["x", "y"]
 LATER = datetime(2100, 1, 1, tzinfo=UTC)  # so that no schedule begins to run
@@ -42,7 +53,9 @@ METHODS = {
     CreateScheduleRequest: "create_schedule",
     DescribeScheduleRequest: "describe_schedule",
     DeleteScheduleRequest: "delete_schedule",
+    PatchScheduleRequest: "patch_schedule",
 }
+TRIGGER = SchedulePatch(trigger_immediately=TriggerImmediatelyRequest())
 
 
 def some_schedule(chance: random.Random) -> Schedule:
@@ -79,6 +92,7 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
                 ),
                 DescribeScheduleRequest(schedule_id=odd_id),
                 DeleteScheduleRequest(schedule_id=odd_id),
+                PatchScheduleRequest(schedule_id=odd_id, patch=TRIGGER, request_id=chance.choice([registration, ""])),
             ]
         )
         request.namespace = NAMESPACE
@@ -99,11 +113,12 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
         version=2,
         digest=digest(create.schedule),
     )
-    over_stray = chance.random() < 0.3
+    over_stray, request_id = chance.random() < 0.3, chance.choice([registration, None])
     calls: list[tuple[str, Callable[[Temporal], Any]]] = [
         ("create", lambda it: it.create(create, memo, NO_DEADLINE, over_stray=over_stray)),
         ("describe", lambda it: it.describe(schedule_id, NO_DEADLINE)),
         ("delete", lambda it: it.delete(schedule_id, NO_DEADLINE)),
+        ("trigger", lambda it: it.trigger(schedule_id, request_id, NO_DEADLINE)),
     ]
     method, act = chance.choice(calls)
 
@@ -120,6 +135,8 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
                 "warnings": [],
                 "overlap_policy": None,
                 "catchup_window_seconds": None,
+                "num_actions_taken": 0,
+                "last_action_time": None,
             }
             view = answer.schedule.model_copy(update=unknown)
             return answer.memo, view.model_copy(update={"spec": view.spec.model_copy(update={"cron_expressions": []})})
@@ -229,6 +246,39 @@ def test_the_model_of_temporal_takes_the_cron_expressions_that_temporal_takes(
     assert {None, TemporalFailure(RPCStatusCode.INVALID_ARGUMENT)} == set(answers)
     delete = DeleteScheduleRequest(namespace=NAMESPACE, schedule_id=request.schedule_id)
     assert [temporal_reply(service, delete, loop.run_until_complete) for service in services] == [None, None]
+
+
+def test_a_trigger_that_repeats_a_request_id_starts_nothing_in_the_model_as_in_temporal(
+    temporal_service: Any, loop: asyncio.AbstractEventLoop
+) -> None:
+    create = create_message()
+    create.schedule.policies.overlap_policy = ScheduleOverlapPolicy.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL
+    model = ModelTemporal()
+    for service in (temporal_service, model):
+        temporal_reply(service, create, loop.run_until_complete)
+
+    for number, request_id in enumerate(["one", "one", "two", "one", "two"]):
+        trigger = PatchScheduleRequest(
+            namespace=NAMESPACE, schedule_id=create.schedule_id, patch=TRIGGER, request_id=request_id
+        )
+        # Two triggers of one second start one run.
+        trigger.patch.trigger_immediately.scheduled_time.FromSeconds(1_800_000_000 + 60 * number)
+        for service in (temporal_service, model):
+            assert temporal_reply(service, trigger, loop.run_until_complete) is None
+
+    async def started() -> int:
+        describe = DescribeScheduleRequest(namespace=NAMESPACE, schedule_id=create.schedule_id)
+        reply = await temporal_service.describe_schedule(describe, timeout=timedelta(seconds=RPC_SECONDS))
+        return int(reply.info.action_count)
+
+    (stored,) = model.state
+    eventually(lambda: loop.run_until_complete(started()), lambda count: count >= 2)
+    # The server acts on triggers in their order, so that one more makes the last of these visible.
+    trigger.request_id = "three"
+    trigger.patch.trigger_immediately.scheduled_time.FromSeconds(1_900_000_000)
+    temporal_reply(temporal_service, trigger, loop.run_until_complete)
+    eventually(lambda: loop.run_until_complete(started()), lambda count: count >= stored.triggers + 1)
+    assert loop.run_until_complete(started()) == stored.triggers + 1 == 3
 
 
 def create_message() -> CreateScheduleRequest:
