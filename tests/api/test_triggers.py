@@ -230,6 +230,19 @@ def test_a_schedule_that_is_deleted_before_it_is_triggered_is_404_and_its_key_st
     assert states(api) == []
 
 
+def test_a_schedule_that_is_deleted_after_it_was_triggered_does_not_look_as_if_it_had_not_run(api: Api) -> None:
+    api.create()
+    handle = api.scheduler.get_schedule_handle(api.id())
+    api.temporal.on_call(
+        "DescribeSchedule", api.temporal.calls.count("DescribeSchedule") + 1, lambda: api.in_loop(handle.delete())
+    )
+
+    response = api.trigger(key="once")
+
+    assert response.is_problem(503, UNKNOWN + "repeat the request with the same Idempotency-Key")
+    assert states(api) == ["done"]
+
+
 def test_a_schedule_whose_relationships_are_gone_is_404(api: Api) -> None:
     api.create()
     api.spicedb.on_call(

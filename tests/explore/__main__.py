@@ -15,14 +15,14 @@ from rich.table import Table
 
 from tests.explore.explorer import Explorer, Scenario
 from tests.explore.handlers import driven
-from tests.explore.scenarios import AGENTS, judge, scenarios
+from tests.explore.scenarios import AGENTS, scenarios
 from tests.explore.traces import parse, spell
-from tests.support.machines import DEFINITIONS
+from tests.explore.trigger_scenarios import MACHINES, judge_triggers, trigger_scenarios
 
 
 def explorer(scenario: Scenario) -> Explorer:
     """An explorer of a scenario on the shipped machines."""
-    return Explorer(scenario, DEFINITIONS, AGENTS, judge)
+    return Explorer(scenario, MACHINES, AGENTS, judge_triggers)
 
 
 def main() -> int:
@@ -33,7 +33,8 @@ def main() -> int:
     parser.add_argument("--replay", help="moves, as a counterexample prints them")
     arguments = parser.parse_args()
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    chosen = [s for s in scenarios(most_faults=arguments.faults) if arguments.only in s.name]
+    shipped = (*scenarios(most_faults=arguments.faults), *trigger_scenarios(most_faults=arguments.faults))
+    chosen = [s for s in shipped if arguments.only in s.name]
     if arguments.replay is not None:
         chosen = [s for s in chosen if s.name == arguments.only]
         if len(chosen) != 1:

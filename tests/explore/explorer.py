@@ -58,8 +58,9 @@ class Scenario:
         leases_over: whether the leases of ``before`` are over when the operations begin.
         most_faults: in one interleaving.
         most_retries: caps the retries of every task, so that few faults exhaust them; None leaves them as shipped.
-        forgetful: whether Temporal forgets a deleted schedule at once, and its request id with it. The server may at
-            any time: it remembers the last one of a name, and that until its retention is over.
+        forgetful: whether Temporal forgets a deleted schedule at once, and its request id with it, and the request ids
+            of triggers. The server may at any time: it remembers the last schedule of a name until its retention is
+            over, and the triggers until the schedule's run is continued by another.
     """
 
     name: str
@@ -171,6 +172,8 @@ class Explorer:
             deleted |= {registration_of(stored) for stored in gone}
         if removed := world.spicedb - spicedb:
             wronged = self._wrong(operation, removed, deleted)
+        if stale := stale_records(spicedb - world.spicedb, spicedb):
+            wronged = f"{operation.name} recorded a trigger of a schedule that is no longer there: {stale}"
         return World(
             spicedb,
             temporal,
@@ -178,6 +181,7 @@ class Explorer:
             world.faults + (move.fault is not RpcFault.NONE),
             deleted,
             wronged,
+            triggered_by(operation, world.triggered, world.temporal, temporal),
         )
 
     @staticmethod
@@ -188,10 +192,13 @@ class Explorer:
     def alone(self, world: World, operation: Operation) -> tuple[World, Ending]:
         """Run one operation to its end, with nothing else going on and without faults."""
         process, spicedb, temporal = self._begin(operation), world.spicedb, world.temporal
+        triggered = world.triggered
         while process.rpc is not None:
+            before = temporal
             process, spicedb, temporal = self._moved(operation, process, RpcFault.NONE, spicedb, temporal)
+            triggered = triggered_by(operation, triggered, before, temporal)
         assert process.position.ending
-        return replace(world, spicedb=spicedb, temporal=temporal), process.position.ending
+        return replace(world, spicedb=spicedb, temporal=temporal, triggered=triggered), process.position.ending
 
     def _begin(self, operation: Operation) -> Process:
         machine = self._machines[operation.kind]
@@ -228,7 +235,7 @@ class Explorer:
         if fault.takes_effect:
             spicedb, temporal, answered = apply(process.rpc, spicedb, temporal, NOW)
             if self.scenario.forgetful:
-                temporal = temporal_model.live(temporal)
+                temporal = temporal_model.forgotten(temporal)
             reply = reply if fault is RpcFault.LOST else answered
         if fault in (RpcFault.KILLED_BEFORE, RpcFault.KILLED_AFTER):
             return self._settled(operation, self._after(operation, process.position, _KILLED)), spicedb, temporal
@@ -269,3 +276,17 @@ class Explorer:
             ending = world.processes[move.operation].position.ending
             if ending and not process.position.ending:
                 yield f"     {operation.name} ended: {ending.status} {ending.error or ending.output} {ending.cause}"
+
+
+def stale_records(added: spicedb_model.State, spicedb: spicedb_model.State) -> list[str]:
+    """The fences of triggers that were recorded now, as far as no schedule has them."""
+    fences = {t[4] for t in spicedb if t[2] == "registered_by"}
+    return [t[4] for t in added if t[0] == "trigger_request" and t[2] == "open" and t[4] not in fences]
+
+
+def triggered_by(
+    operation: Operation, triggered: tuple[str, ...], before: temporal_model.State, after: temporal_model.State
+) -> tuple[str, ...]:
+    """The triggers that took effect, after one more RPC of an operation."""
+    took_effect = operation.kind == "trigger_schedule" and before != after
+    return tuple(sorted((*triggered, operation.name))) if took_effect else triggered

@@ -23,10 +23,11 @@ from functions.register import app as register
 from functions.temporal_create import app as temporal_create
 from functions.temporal_delete import app as temporal_delete
 from functions.temporal_describe import app as temporal_describe
+from saga_api import schedules, triggers
 from saga_core import settings
 from saga_spicedb import SpiceDB
 from saga_temporal import Temporal
-from tests.explore import spicedb_model, temporal_model
+from tests.explore import spicedb_model, temporal_model, trigger
 from tests.explore.interpreter import dumps
 from tests.explore.spicedb_requests import SpiceDBFailure
 
@@ -37,6 +38,7 @@ APPS: dict[str, ModuleType] = {
     "Compensate": compensate,
     "TemporalDelete": temporal_delete,
     "Deregister": deregister,
+    "Trigger": trigger,
 }
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=720)
@@ -190,7 +192,7 @@ def driven() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         spicedb = SpiceDB(_Client, LEASE, now=lambda: START)  # type: ignore[arg-type] # it answers what a client answers
         temporal = Temporal(_connect, "default", _run_at_once)
-        for app in APPS.values():
+        for app in (*APPS.values(), schedules, triggers):
             for name, value in (("spicedb", spicedb), ("temporal", temporal)):
                 if hasattr(app, name):
                     patch.setattr(app, name, lambda value=value: value)

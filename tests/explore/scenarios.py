@@ -124,6 +124,7 @@ def judge(explorer: Explorer, world: World) -> str:
 EXPECTED = {
     *("AuthorizationUnavailable", "CompensationFailed", "CreateInProgress", "IdempotencyKeyReused", "OutcomeUnknown"),
     *("Runtime.ExitError", "ScheduleAlreadyExists", "ScheduleNotFound", "TemporalUnavailable"),
+    *("TriggerOutcomeUnknown", "TriggerUnconfirmed"),
 }
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from tests.explore.explorer import Explorer, Scenario
 from tests.explore.handlers import driven
-from tests.explore.scenarios import AGENTS, bounded_scenarios, judge
-from tests.support.machines import DEFINITIONS
+from tests.explore.scenarios import AGENTS, bounded_scenarios
+from tests.explore.trigger_scenarios import MACHINES, bounded_trigger_scenarios, judge_triggers
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -20,9 +20,13 @@ def handlers() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("scenario", bounded_scenarios(), ids=lambda s: f"{s.name}, {s.most_faults} faults")
+@pytest.mark.parametrize(
+    "scenario",
+    [*bounded_scenarios(), *bounded_trigger_scenarios()],
+    ids=lambda s: f"{s.name}, {s.most_faults} faults",
+)
 def test_no_interleaving_breaks_an_invariant(scenario: Scenario) -> None:
-    explorer = Explorer(scenario, DEFINITIONS, AGENTS, judge)
+    explorer = Explorer(scenario, MACHINES, AGENTS, judge_triggers)
     result = explorer.explore()
 
     print(

@@ -39,7 +39,7 @@ class Operation:
 
     Attributes:
         name: as traces show it.
-        kind: ``create_schedule`` or ``delete_schedule``.
+        kind: ``create_schedule``, ``delete_schedule`` or ``trigger_schedule``.
         request: its input.
     """
 
@@ -88,6 +88,7 @@ class World:
         faults: how many have happened.
         deleted: registrations whose schedule a delete has removed.
         wronged: what an RPC did that none may do; empty while all is well.
+        triggered: names of the triggers that took effect, sorted; one that took effect twice is there twice.
     """
 
     spicedb: spicedb_model.State
@@ -96,6 +97,7 @@ class World:
     faults: int = 0
     deleted: frozenset[str] = frozenset()
     wronged: str = ""
+    triggered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,4 +130,5 @@ def holdings(world: World, names: Mapping[str, str]) -> str:
     grants = [f"{t[2]}:{t[4]}" for t in world.spicedb if t[2] in ("viewer", "editor") and t[0] == "agent_schedule"]
     schedules = [names.get(registration_of(stored), "?") for stored in temporal_model.live(world.temporal)]
     held = ", ".join([*(f"registered by {name}" for name in fences), *grants]) or "-"
+    held += "".join(f", a trigger {t[2]}" for t in world.spicedb if t[0] == "trigger_request")
     return f"SpiceDB: {held}; Temporal: {', '.join(f'made by {name}' for name in schedules) or '-'}"

@@ -49,7 +49,7 @@ def trigger(schedule_id: str, caller: Subject, key: str | None, deadline: Deadli
     """Trigger the schedule; with ``key`` only if this caller has not triggered it with this key in the last day.
 
     Raises:
-        ScheduleNotFound: there is no such schedule. It was not triggered, or it was deleted directly afterwards.
+        ScheduleNotFound: there is no such schedule. Nothing was triggered.
         IdempotencyKeyReused: the key was used for an earlier schedule of this name. Nothing was triggered.
         TriggerUnconfirmed: an earlier request with the key is in flight, or its outcome is not known. Nothing was
             triggered now.
@@ -130,10 +130,8 @@ def _note(change: Callable[[str, str, Deadline], bool], record_id: str, fence: s
 
 
 def _read_after(schedule_id: str, deadline: Deadline) -> ScheduleView:
-    """The schedule after it was triggered. That it cannot be read must not look as if nothing had happened."""
+    """The schedule after it was triggered. That it cannot be read, or is deleted, must not look like a refusal."""
     try:
         return described(schedule_id, deadline)
-    except ScheduleNotFound:
-        raise
     except SagaError as error:
         raise TriggerOutcomeUnknown(f"triggered, and not read back: {type(error).__name__}: {error}") from None
