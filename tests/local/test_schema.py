@@ -280,7 +280,7 @@ def test_the_merged_text_keeps_what_a_spicedb_that_stores_texts_verbatim_holds()
     assert merged.text.endswith("definition registration {}\n")
     assert merged.text.startswith("use expiration\n\n" + theirs)
     assert plan(OURS, merged.text) == merged._replace(
-        changes=[], unchanged=["user", "service_account", "agent", "agent_schedule", "registration"]
+        changes=[], unchanged=["user", "service_account", "agent", "agent_schedule", "trigger_request", "registration"]
     )
 
 
