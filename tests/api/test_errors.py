@@ -172,7 +172,10 @@ def test_a_bug_in_the_function_is_500_without_internals(api: Api, monkeypatch: p
     api.create()
     monkeypatch.setattr(routes, "_described", described)
 
-    assert api.get().is_problem(500, "internal error")
+    response = api.get()
+
+    assert response.is_problem(500, "internal error")
+    assert "x-should-retry" not in response.headers
     assert "the innermost secret" in api.log.getvalue()
 
 

@@ -46,6 +46,11 @@ def trigger_scenarios(*, most_faults: int = 2) -> Iterator[Scenario]:
         ("triggers with two keys", (trigger("trigger"), trigger("other", "l")), (first,)),
         ("a trigger and a delete", (trigger("trigger"), delete("delete")), (first,)),
         ("a trigger, a delete and a re-create", (trigger("trigger"), delete("delete"), again), (first,)),
+        (
+            "a trigger, a delete and a re-create without creator",
+            (trigger("trigger"), delete("delete"), create("again", creator=None)),
+            (first,),
+        ),
         ("a delete, a re-create and a repeat", (delete("delete"), again, trigger("repeat")), (first, trigger("done"))),
         (
             "a trigger, a delete, a re-create and a repeat",

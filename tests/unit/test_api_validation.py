@@ -183,10 +183,12 @@ def test_a_query_that_does_not_fit_is_422(query: str, api: InProcessApi) -> None
 
 @pytest.mark.parametrize("key", ["two words", "x" * 129, "é", " "])
 def test_a_malformed_idempotency_key_is_422(key: str, api: InProcessApi) -> None:
-    response = api.create(key=key)
+    trigger = api.call("POST", f"{api.schedules}/daily/trigger", Idempotency_Key=key)
 
-    assert response.is_problem(422)
-    assert response.body["message"].startswith("idempotency-key: ")
+    for response in (api.create(key=key), trigger):
+        assert response.is_problem(422)
+        assert response.body["message"].startswith("idempotency-key: ")
+    assert api.calls == []
 
 
 @pytest.mark.parametrize(
