@@ -1,87 +1,26 @@
 """The HTTP API on the running stack: gateway, functions, state machines, and real engines with a proxy before each."""
 
-import asyncio
-import io
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from local.aws import gateway, server
-from local.aws.template import Template
-from local.stack import clients
 from local.stack.endpoints import Endpoints
-from local.stack.issuer import public_keys, signing_key
-from local.stack.parts import parameters
 from saga_api import executions
-from saga_api.settings import api_settings
-from saga_core import settings
-from saga_core.observability import logger
-from saga_spicedb import spicedb
-from saga_temporal import temporal
 from tests.support.api import Api
-from tests.support.proxy import fault_proxy
-
-ROOT = Path(__file__).parents[2]
-
-
-def _forget_clients() -> None:
-    # A warm function keeps these. Other folders of tests use other proxies and settings.
-    for cached in (spicedb, temporal, settings.call_settings, api_settings, executions._client):
-        cached.cache_clear()
-
-
-@contextmanager
-def _serving(endpoints: Endpoints) -> Iterator[Api]:
-    with (
-        fault_proxy(endpoints.spicedb) as (spicedb_proxy, spicedb_port),
-        fault_proxy(endpoints.temporal) as (temporal_proxy, temporal_port),
-    ):
-        through = Endpoints(spicedb_port=spicedb_port, temporal_port=temporal_port)
-        template = Template(ROOT / "template.yaml", parameters(through))
-        loop = asyncio.new_event_loop()
-        key, access_log = signing_key(), list[str]()
-        _forget_clients()
-        with (
-            server.serve(template, on_backoff=lambda _: None) as functions,
-            gateway.serve(template, public_keys(key), functions, log=access_log.append) as url,
-        ):
-            yield Api(
-                port=int(url.rpartition(":")[2]),
-                spicedb=spicedb_proxy,
-                temporal=temporal_proxy,
-                authorization=clients.spicedb(endpoints),
-                scheduler=loop.run_until_complete(clients.temporal(endpoints)),
-                loop=loop,
-                key=key,
-                access_log=access_log,
-            )
-        _forget_clients()
-        loop.close()
+from tests.support.api_stack import fresh, serving
 
 
 @pytest.fixture(scope="module")
 def _module_api(running_engines: Endpoints) -> Iterator[Api]:
-    with _serving(running_engines) as api:
+    with serving(running_engines) as api:
         yield api
 
 
 @pytest.fixture
 def api(_module_api: Api) -> Iterator[Api]:
     """The API, without faults, with a new agent that alice owns. Retries do not wait."""
-    api = _module_api
-    api.spicedb.clear()
-    api.temporal.clear()
-    api.agent = f"agent-{uuid.uuid4().hex[:12]}"
-    api.relate(f"agent:{api.agent}#owner@user:alice")
-    api.log = io.StringIO()
-    before = logger.registered_handler.setStream(api.log)  # type: ignore[attr-defined] # it is a StreamHandler
-    yield api
-    logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above
-    api.spicedb.clear()
-    api.temporal.clear()
+    with fresh(_module_api) as api:
+        yield api
 
 
 @pytest.fixture
