@@ -4,8 +4,9 @@ A handler is imported when the runtime is created. At every invocation it is loo
 test can replace it.
 
 Differences from a deployed function: all functions share one process, one environment and one set of modules.
-Concurrent invocations of a function run in threads, while Lambda gives each its own process. A handler that exceeds its
-timeout cannot be killed: the caller gets the timeout error, and the handler's thread goes on in the background.
+Concurrent invocations of a function run in threads, while Lambda gives each its own process; what Powertools keeps of a
+request is therefore kept by thread (local.aws.powertools_patches). A handler that exceeds its timeout cannot be killed:
+the caller gets the timeout error, and the handler's thread goes on in the background.
 """
 
 import importlib
@@ -15,12 +16,12 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Collection, Iterable
-from contextlib import nullcontext
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
+from local.aws import powertools_patches
 from local.aws.intrinsics import TemplateError
 from local.aws.resources import Function
 
@@ -71,19 +72,14 @@ class Context:
 class LambdaRuntime:
     """The functions of a template, ready to be invoked."""
 
-    def __init__(
-        self, functions: Iterable[Function], time_scale: float = 1.0, one_at_a_time: Collection[str] = ()
-    ) -> None:
+    def __init__(self, functions: Iterable[Function], time_scale: float = 1.0) -> None:
         """Import every handler. `time_scale` multiplies the timeouts: at 0.1 a function with 3 s gets 0.3 s.
-
-        The invocations of the functions named in `one_at_a_time` take turns: Powertools' resolver keeps the current
-        event where the whole process sees it, because Lambda runs one invocation at a time in a process.
 
         Raises TemplateError, which names the function, if a handler cannot be imported.
         """
+        powertools_patches.install()
         self._time_scale = time_scale
         self._handlers = {function.name: (function, _load(function)) for function in functions}
-        self._turns = {name: threading.Lock() for name in one_at_a_time}
 
     def invoke(self, name: str, payload: bytes) -> Invocation:
         """Run a function and wait for its result. `name` is a name or an ARN; an empty payload stands for `{}`.
@@ -104,8 +100,7 @@ class LambdaRuntime:
         result: queue.SimpleQueue[Invocation] = queue.SimpleQueue()
 
         def run() -> None:
-            with self._turns.get(function.name, nullcontext()):
-                result.put(_run(function, module, event, context))
+            result.put(_run(function, module, event, context))
 
         threading.Thread(target=run, name=function.name, daemon=True).start()
         try:

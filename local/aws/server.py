@@ -62,7 +62,7 @@ def serve(
     @contextmanager
     def deployed(url: str) -> Iterator[_Aws]:
         with _environment({**template.shared_environment(), **_aws_environment(url)}):
-            functions = LambdaRuntime(template.functions, time_scale, _behind_http(template))
+            functions = LambdaRuntime(template.functions, time_scale)
             step_functions = StepFunctions(functions, time_scale, on_backoff)
             for machine in template.state_machines:
                 step_functions.deploy(machine)
@@ -72,11 +72,6 @@ def serve(
                 step_functions.stop_all()
 
     return http_server.serve(deployed, port=port)
-
-
-def _behind_http(template: Template) -> set[str]:
-    """The names of the functions that an HTTP API invokes."""
-    return {route.function.name for api in template.http_apis for route in api.routes}
 
 
 class _Aws:
