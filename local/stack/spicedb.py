@@ -14,7 +14,7 @@ Differences from a SpiceDB server:
 - A wrong token is UNAUTHENTICATED, like a missing one; a server returns PERMISSION_DENIED for a wrong token.
 - Methods that the engine does not offer (bulk import and export, schema reflection, the experimental service) are
   UNIMPLEMENTED. There is no TLS, health check or server reflection.
-- Every open stream, also a Watch, uses one of 32 threads.
+- Every open stream, also a Watch, uses one of 32 threads. Writes take turns.
 """
 
 from __future__ import annotations  # grpcio's own classes are generic only in its stubs
@@ -24,8 +24,10 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Never
 
@@ -55,6 +57,7 @@ _UNARY: dict[str, Callable[[int, bytes], bytes]] = {
     _SCHEMA + "ReadSchema": ffi.spicedb_schema_read_schema,
     _SCHEMA + "WriteSchema": ffi.spicedb_schema_write_schema,
 }
+_WRITING = {_PERMISSIONS + "WriteRelationships", _PERMISSIONS + "DeleteRelationships", _SCHEMA + "WriteSchema"}
 _STREAMING = (
     _PERMISSIONS + "ReadRelationships",
     _PERMISSIONS + "LookupResources",
@@ -110,12 +113,15 @@ class _Front(grpc.GenericRpcHandler):
         self._handle = handle
         self._streams = streams
         self._token = token
+        # The engine numbers its revisions when a write begins, and looks them up as if in this order. Of two writes at
+        # once, the last to end may have begun first: reads, consistent ones too, then miss it until the next write.
+        self._writing = threading.Lock()
 
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any]:
         if not self._is_authorized(call):
             return _refuse(grpc.StatusCode.UNAUTHENTICATED, "the bearer token is missing or wrong")
         if call.method in _UNARY:
-            return self._unary(_UNARY[call.method])
+            return self._unary(_UNARY[call.method], self._writing if call.method in _WRITING else nullcontext())
         if call.method in _STREAMING:
             return self._streaming(call.method)
         return _refuse(grpc.StatusCode.UNIMPLEMENTED, f"the local SpiceDB does not offer {call.method}")
@@ -127,10 +133,15 @@ class _Front(grpc.GenericRpcHandler):
                 return scheme.lower() == "bearer" and token == self._token
         return False
 
-    def _unary(self, function: Callable[[int, bytes], bytes]) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def _unary(
+        self, function: Callable[[int, bytes], bytes], turn: AbstractContextManager[Any]
+    ) -> grpc.RpcMethodHandler[bytes, bytes]:
         def respond(request: bytes, context: grpc.ServicerContext) -> bytes:
             try:
-                return function(self._handle, request)
+                with turn:
+                    if not context.is_active():
+                        return b""  # the deadline has passed while the call waited; nobody reads this
+                    return function(self._handle, request)
             except SpiceDBError as error:
                 _abort(context, str(error))
 

@@ -51,7 +51,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpcutil import insecure_bearer_token_credentials
 
 from local.stack.process import StartError, accepts_connections
-from local.stack.spicedb import LocalSpiceDB
+from local.stack.spicedb import _UNARY, LocalSpiceDB
 from local.stack.spicedb_errors import status
 
 ROOT = Path(__file__).parents[2]
@@ -497,6 +497,37 @@ def test_a_write_whose_deadline_passes_while_it_waits_has_no_effect(name: str) -
         assert stored(client, f"agent:{name}") == ["owner@bob"]
     finally:
         server.stop()
+
+
+def test_writes_take_turns_and_one_whose_deadline_passes_meanwhile_has_no_effect(
+    client: Client, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a write that the engine has not begun yet
+    begun, released = threading.Event(), threading.Event()
+    method = "/authzed.api.v1.PermissionsService/WriteRelationships"
+    engine = _UNARY[method]
+
+    def hang(handle: int, request: bytes) -> bytes:
+        monkeypatch.setitem(_UNARY, method, engine)
+        begun.set()
+        released.wait(10)
+        return engine(handle, request)
+
+    monkeypatch.setitem(_UNARY, method, hang)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            first = pool.submit(write, client, f"agent:{name}#owner@user:alice")
+            assert begun.wait(10)
+            # When another write waits for longer than its client does
+            with pytest.raises(grpc.RpcError) as end:
+                write(client, f"agent:{name}#owner@user:bob", timeout=0.1)
+            assert end.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        finally:
+            released.set()
+        # Then the first one takes effect, and the other one does not
+        first.result()
+    write(client, f"agent:{name}#owner@user:carol")
+    assert stored(client, f"agent:{name}") == ["owner@alice", "owner@carol"]
 
 
 def test_of_fifty_clients_that_race_for_one_schedule_exactly_one_registers_it(spicedb: LocalSpiceDB, name: str) -> None:
