@@ -1,9 +1,10 @@
 """Writes the generated parts of docs/machines.md: `python -m tools.diagrams`. `--check` fails if a part is stale.
 
-For each statemachine/<name>.asl.json the page has two places, each between two markers:
+The page has these places, each between two markers; the first two for each statemachine/<name>.asl.json:
 
     <!-- diagram:<name> --> … <!-- /diagram:<name> -->   a Mermaid flowchart
     <!-- states:<name> -->  … <!-- /states:<name> -->    the state table (tools/state_table.py)
+    <!-- limits -->         … <!-- /limits -->           the table of limits (tools/limits_table.py)
 
 In a diagram:
 
@@ -26,6 +27,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tools import limits_table
 from tools.asl import MachineError, State, called, caught, inner_machines, retries, ways
 from tools.state_table import table
 
@@ -162,13 +164,13 @@ def _parts(root: Path) -> dict[str, str]:
             parts[f"states:{name}"] = f"\n{table(machine)}\n"
         except (MachineError, ValueError) as error:
             raise DocumentError(f"{path.relative_to(root)}: {error}") from error
-    return parts
+    return {**parts, "limits": f"\n{limits_table.table()}\n"}
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m tools.diagrams", description=f"Write the diagrams and the state tables into {DOCUMENT}."
+        prog="python -m tools.diagrams", description=f"Write the diagrams and the tables into {DOCUMENT}."
     )
     parser.add_argument("--check", action="store_true", help=f"write nothing; exit 1 if {DOCUMENT} is stale")
     check = parser.parse_args(arguments).check

@@ -148,7 +148,7 @@ def _handler_name(function: Function) -> str:
 def _parse(payload: bytes) -> Any:
     try:
         return json.loads(payload or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidEvent(f"Could not parse request body into json: {error}") from None
 
 

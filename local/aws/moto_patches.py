@@ -22,7 +22,9 @@ from moto.stepfunctions.parser.asl.component.common.path import result_path
 from moto.stepfunctions.parser.asl.component.common.retry.jitter_strategy_decl import JitterStrategyDecl
 from moto.stepfunctions.parser.asl.component.common.timeouts.timeout import Timeout
 from moto.stepfunctions.parser.asl.component.eval_component import EvalComponent
+from moto.stepfunctions.parser.asl.component.state import state
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service
 from moto.stepfunctions.parser.asl.component.state.exec.state_task.service.state_task_service import StateTaskService
 from moto.stepfunctions.parser.asl.component.state.fail import state_fail
 from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
@@ -30,6 +32,7 @@ from moto.stepfunctions.parser.asl.eval.environment import Environment
 from moto.stepfunctions.parser.asl.eval.evaluation_details import AWSExecutionDetails
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramStopped, ProgramTimedOut
 from moto.stepfunctions.parser.asl.utils import json_path
+from moto.stepfunctions.parser.quotas import MAX_STATE_SIZE_UTF8_BYTES
 
 from local.aws.lambda_runtime import FunctionNotFound, LambdaRuntime
 from local.stack.endpoints import ACCOUNT, REGION
@@ -59,6 +62,7 @@ def install() -> None:
     state_fail.CustomErrorName = _any_error_name
     Environment.set_error = _keep_first_ending
     Environment.next_field_name = Environment.next_field_name.setter(_stay_once_over)
+    state.is_within_size_quota = state_task_service.is_within_size_quota = is_within_size_quota
     CommonStateField._verify_size_quota = _spare_oversized(_verify_state_size)
     StateTaskService._verify_size_quota = _spare_oversized(_verify_task_size)
 
@@ -146,6 +150,12 @@ def _stay_once_over(self: Environment, name: str) -> None:
         except RuntimeError:
             if self.is_running():  # otherwise the execution was stopped between the two lines above
                 raise
+
+
+def is_within_size_quota(value: Any) -> bool:
+    """Whether a state, or text of JSON, is no larger than AWS allows; moto counts `\\uXXXX` for what is not ASCII."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return len(text.encode(errors="surrogatepass")) <= MAX_STATE_SIZE_UTF8_BYTES
 
 
 def _spare_oversized(verify: Verify) -> Verify:

@@ -10,6 +10,7 @@ are in local.aws.moto_patches.
 Intended differences from AWS:
 - An input may be larger than 262,144 bytes, so that a test can see what the first function does with it. The limit then
   applies to no state of that execution. AWS refuses such an input.
+- An input that is nested deeper than moto's interpreter can copy is refused.
 - Executions of Express machines can be described, listed and stopped like those of Standard machines.
 """
 
@@ -28,7 +29,6 @@ from moto.core.exceptions import AWSError
 from moto.core.responses import ActionResult
 from moto.stepfunctions.exceptions import InvalidExecutionInput
 from moto.stepfunctions.models import StateMachine
-from moto.stepfunctions.parser import quotas
 from moto.stepfunctions.parser.api import ExecutionStatus
 from moto.stepfunctions.parser.asl.component.common.timeouts.timeout import TimeoutSeconds
 from moto.stepfunctions.parser.asl.component.program.program import Program
@@ -45,11 +45,13 @@ from local.aws.intrinsics import TemplateError
 from local.aws.lambda_runtime import LambdaRuntime
 from local.aws.resources import StateMachine as TemplateStateMachine
 from local.stack.endpoints import ACCOUNT, REGION
+from saga_core import limits
 
 _ROLE = f"arn:aws:iam::{ACCOUNT}:role/local"
 _EXPRESS = "EXPRESS"
 _EXPRESS_SECONDS = 300  # AWS ends an Express execution after five minutes, whatever its definition says
 _POLL_SECONDS = 0.001
+_MAX_INPUT_DEPTH = 300  # moto copies a state by recursion, and Python ends it at a depth of about 450
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class _Execution(Execution):
             step_functions.functions,
             step_functions.time_scale,
             step_functions.backoff,
-            oversized=not quotas.is_within_size_quota(text),
+            oversized=not moto_patches.is_within_size_quota(text),
         )
 
     def _get_start_execution_worker_comm(self) -> _Ending:
@@ -247,9 +249,15 @@ class StepFunctions(StepFunctionsParserBackend):
         self._validate_name(name)
         text = execution_input or "{}"
         try:
-            json.loads(text)
+            depth = limits.depth(json.loads(text))
         except ValueError as error:
             raise InvalidExecutionInput(f"Invalid State Machine Execution Input: '{error}'") from None
+        except RecursionError:
+            depth = _MAX_INPUT_DEPTH + 1
+        if depth > _MAX_INPUT_DEPTH:
+            raise InvalidExecutionInput(
+                f"Invalid State Machine Execution Input: 'deeper than {_MAX_INPUT_DEPTH} levels'"
+            )
         prefix = f"arn:aws:states:{REGION}:{ACCOUNT}"
         with self._starting:
             if machine.type == _EXPRESS:

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 
 from saga_api import openapi
 from saga_api.routes import app
-from saga_core.ids import MAX_NAME_LENGTH
+from saga_core import limits
 from tests.support.api import SECONDS, Api
 
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES")
@@ -43,7 +43,7 @@ schema.config.generation.update(with_security_parameters=False)  # without a tok
 
 def is_name(value: object) -> bool:
     """Whether it is a valid id that is to be replaced: about every second one is."""
-    if not isinstance(value, str) or len(value) > MAX_NAME_LENGTH:
+    if not isinstance(value, str) or len(value) > limits.NAME.most:
         return False
     return re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", value) is not None and len(value) % 2 == 1
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tools import limits_table
 from tools.diagrams import ROOT, DocumentError, draw, embed, main
 from tools.state_table import table
 
@@ -79,7 +80,8 @@ flowchart TD
 
 DIAGRAM_PLACE = "<!-- diagram:order -->\n<!-- /diagram:order -->\n"
 TABLE_PLACE = "<!-- states:order -->\n<!-- /states:order -->\n"
-PAGE = f"# Shop\n\n{DIAGRAM_PLACE}\nMore.\n\n{TABLE_PLACE}\nThe end.\n"
+LIMITS_PLACE = "<!-- limits -->\n<!-- /limits -->\n"
+PAGE = f"# Shop\n\n{DIAGRAM_PLACE}\nMore.\n\n{TABLE_PLACE}\n{LIMITS_PLACE}\nThe end.\n"
 
 
 @pytest.fixture
@@ -260,7 +262,8 @@ def test_the_generated_parts_go_between_their_markers_and_nothing_else_changes(p
     assert main([], root=project) == 0
     assert page(project) == (
         f"# Shop\n\n<!-- diagram:order -->\n```mermaid\n{draw(ORDER)}```\n<!-- /diagram:order -->\n\nMore.\n\n"
-        f"<!-- states:order -->\n\n{table(ORDER)}\n<!-- /states:order -->\n\nThe end.\n"
+        f"<!-- states:order -->\n\n{table(ORDER)}\n<!-- /states:order -->\n\n"
+        f"<!-- limits -->\n\n{limits_table.table()}\n<!-- /limits -->\n\nThe end.\n"
     )
 
 

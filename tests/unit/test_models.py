@@ -3,9 +3,10 @@ from typing import Any
 
 import pytest
 
+from saga_core import limits
 from saga_core.errors import InvalidRequest
 from saga_core.ids import Subject
-from saga_core.requests import MAX_WORKFLOW_PARAMS_BYTES, CreateRequest, DeleteRequest, Principal
+from saga_core.requests import CreateRequest, DeleteRequest, Principal
 from saga_core.steps import CreateStep, Memo
 
 SCHEDULE = {"name": "daily", "workflow_name": "Report", "task_queue": "reports", "interval_seconds": 60}
@@ -104,7 +105,7 @@ def test_every_wrong_field_is_named_and_no_value_is_repeated() -> None:
 
 
 def test_workflow_parameters_may_fill_their_limit() -> None:
-    params = {"x": "y" * (MAX_WORKFLOW_PARAMS_BYTES - len('{"x":""}'))}
+    params = {"x": "y" * (limits.PARAMS.most - len('{"x":""}'))}
 
     assert CreateRequest.parse(with_schedule(workflow_params=params)).schedule.workflow_params == params
 

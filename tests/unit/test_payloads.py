@@ -8,6 +8,7 @@ import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.converter import PayloadConverter
 
+from saga_core import limits
 from saga_temporal import payloads
 
 
@@ -53,7 +54,7 @@ def test_null_of_the_sdk_is_null() -> None:
         (b"1" * 5000, b"json/plain"),
         (b'"\\ud800"', b"json/plain"),
         (b'{"\\udfff": 1}', b"json/plain"),
-        (nested(payloads.MAX_DEPTH + 1), b"json/plain"),
+        (nested(limits.DEPTH.most + 1), b"json/plain"),
         (nested(100_000), b"json/plain"),
     ],
 )
@@ -65,6 +66,6 @@ def test_what_is_not_plain_json_is_shown_undecoded(data: bytes, encoding: bytes 
 
 
 def test_json_as_deep_as_a_request_may_be_is_decoded() -> None:
-    decoded = payloads.decode(payload(nested(payloads.MAX_DEPTH)))
+    decoded = payloads.decode(payload(nested(limits.DEPTH.most)))
 
-    assert json.dumps(decoded).encode() == nested(payloads.MAX_DEPTH)
+    assert json.dumps(decoded).encode() == nested(limits.DEPTH.most)

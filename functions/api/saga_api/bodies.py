@@ -7,13 +7,12 @@ from base64 import b64decode
 from http import HTTPStatus
 from typing import Any, NoReturn
 
+from saga_core import limits
 from saga_core.errors import InvalidRequest
 from saga_core.observability import Event
 from saga_core.requests import Model, Text
 from saga_core.views import ScheduleSummary
 
-# A machine's input may be 262,144 bytes; a valid request needs less than half.
-MAX_BODY_BYTES = 131_072
 JSON = "application/json"
 # API Gateway's name for requests that no route of template.yaml takes.
 NO_ROUTE = "$default"
@@ -89,7 +88,7 @@ def text(event: Event) -> str:
 def refusal(event: Event, body: str) -> Problem | None:
     """Why a request is refused before its body is read: too large, or not declared as JSON."""
     content_type = event["headers"].get("content-type", JSON).partition(";")[0].strip().lower()
-    if len(body.encode(errors="replace")) > MAX_BODY_BYTES:
+    if limits.json_size(body) > limits.BODY.most:
         return Problem(message="the body is too large", code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
     if body and content_type != JSON and event["routeKey"] != NO_ROUTE:
         return Problem(message=f"the body must be {JSON}", code=HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
@@ -120,5 +119,7 @@ def decode(body: str) -> Any:
 
     try:
         return json.loads(body, parse_constant=refuse)
-    except (ValueError, RecursionError):
+    except ValueError:
         raise InvalidRequest("body: is not JSON") from None
+    except RecursionError:
+        raise InvalidRequest(f"body: is nested deeper than any field may be, {limits.DEPTH.most} levels") from None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 
 from saga_api.settings import api_settings
+from saga_core import limits
 from saga_core.errors import InvalidRequest, Unauthorized
 from saga_core.ids import Subject
 from saga_core.requests import Principal
@@ -17,7 +18,6 @@ _NOT_TEXT = re.compile(
     r"null|true|false|(map)?\[.*\]|\{.*\}|-[0-9.]+|-?[0-9]+(\.[0-9]+(e[+-]?[0-9]+)?|e[+-][0-9]+)",
     re.DOTALL | re.IGNORECASE,
 )
-_MAX_ACCOUNT_BYTES = 1000
 
 
 @dataclass(frozen=True)
@@ -77,5 +77,5 @@ def _account(claim: object) -> str | None:
     """
     if not isinstance(claim, str):
         return None
-    kept = claim.encode(errors="replace")[:_MAX_ACCOUNT_BYTES].decode(errors="ignore")
+    kept = limits.cut(claim, limits.TEXT)
     return kept if kept.strip() else None

@@ -48,13 +48,13 @@ def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict
     logger.info("execution started", execution=name, machine=machine_arn)
     try:
         ended = _client().start_sync_execution(
-            stateMachineArn=machine_arn, name=name, input=json.dumps(request), **arguments
+            stateMachineArn=machine_arn, name=name, input=json.dumps(request, ensure_ascii=False), **arguments
         )
     except ClientError as error:
-        logger.warning("execution not started", execution=name, reason=str(error))
+        logger.warning("execution not started", execution=name, reason=error.response["Error"]["Code"])
         raise _refusal(name, error.response) from None
     except (ConnectTimeoutError, EndpointConnectionError) as error:
-        logger.warning("execution not started", execution=name, reason=str(error))
+        logger.warning("execution not started", execution=name, reason=type(error).__name__)
         raise ExecutionFailed(name, errors.StepFunctionsUnavailable("Step Functions was not reached")) from None
     except BotoCoreError as error:
         logger.warning("execution outcome not known", execution=name, reason=type(error).__name__)

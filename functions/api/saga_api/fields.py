@@ -13,8 +13,8 @@ _NAME = (
 )
 _AGENT = ("the agent that owns the schedule; at most 64 characters", "weather-agent")
 _STATE = ("whether the schedule starts workflows now: `ACTIVE` or `PAUSED`", "ACTIVE")
-_WORKFLOW = ("the type of the workflow that is started; at most 1,000 characters", "DailyReport")
-_QUEUE = ("the task queue on which the workers listen; at most 1,000 characters", "weather")
+_WORKFLOW = ("the type of the workflow that is started; at most 1,000 bytes in UTF-8", "DailyReport")
+_QUEUE = ("the task queue on which the workers listen; at most 1,000 bytes in UTF-8", "weather")
 _OVERLAP = "what Temporal does when a run is due while the previous one is still running"
 _CATCHUP = "how late a run may still start after an outage"
 _JITTER = "each run is delayed by a random time up to this"
@@ -28,12 +28,12 @@ FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
         "workflow_name": _WORKFLOW,
         "task_queue": _QUEUE,
         "workflow_params": (
-            "the workflow's one argument, a JSON object of at most 65,536 bytes; null for no argument",
+            "the workflow's one argument, a JSON object of at most 65,536 bytes and 100 levels; null for no argument",
             {"city": "Lisbon"},
         ),
         "cron_expression": (
-            "when to run, in Temporal's cron dialect; at most 1,000 characters; null for none. Needed, unless there is "
-            "an `interval_seconds`; with both, the schedule runs at the times of either",
+            "when to run, in Temporal's cron dialect; at most 1,000 bytes in UTF-8; null for none. Needed, unless "
+            "there is an `interval_seconds`; with both, the schedule runs at the times of either",
             "0 9 * * MON-FRI",
         ),
         "interval_seconds": (
@@ -65,7 +65,7 @@ FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
     },
     "Note": {
         "note": (
-            "the reason, kept with the schedule in Temporal; 1 to 1,000 characters; null for none",
+            "the reason, kept with the schedule in Temporal; 1 to 1,000 bytes in UTF-8; null for none",
             "the workers are down",
         )
     },

@@ -8,6 +8,7 @@ import re
 from urllib.parse import quote
 
 from saga_api.bodies import NO_ROUTE
+from saga_core import ids, limits
 from saga_core.observability import Event
 
 
@@ -24,6 +25,19 @@ def by_route(event: Event) -> dict[str, object]:
     http = context["http"] if event["routeKey"] == NO_ROUTE else {**context["http"], "method": method}
     # The resolver would cut the name of any other stage from the path.
     return {**event, "rawPath": path, "requestContext": {**context, "http": http, "stage": "$default"}}
+
+
+def well_formed_ids(event: Event) -> dict[str, str]:
+    """The ``agent_id`` and the ``schedule_name`` of the path, for the log; none that no agent or schedule can have."""
+    checks = {"agent_id": ids.check_agent_id, "schedule_name": ids.check_schedule_name}
+    found = {}
+    for name, value in (event.get("pathParameters") or {}).items():
+        try:
+            limits.NAME.check(len(value))
+            found[name] = checks[name](value)
+        except (KeyError, ValueError):
+            pass  # The response says what is wrong with it.
+    return found
 
 
 def base(rewritten: Event) -> str:

@@ -14,9 +14,9 @@ from aws_lambda_powertools.utilities.data_classes import APIGatewayProxyEventV2
 from saga_api import openapi
 from saga_api.bodies import JSON, NO_ROUTE, Problem
 from saga_api.executions import ExecutionFailed
-from saga_core.errors import CreateInProgress, SagaError
+from saga_core.errors import CreateInProgress, SagaError, ScheduleRejected
 from saga_core.observability import count, logger
-from saga_core.requests import describe_errors
+from saga_core.requests import NewSchedule, describe_errors
 
 # Instead of an error's own words, which are for the operator alone.
 _WORDS = {
@@ -86,6 +86,16 @@ def problem(
     data = {"execution_id": execution_id} if execution_id else error.data if error else None
     body = Problem(message=message, code=status, data=data)
     return Response(status, JSON, body.model_dump_json(), headers={**headers_for(status, error, repeat), **headers})
+
+
+def with_values(failure: ExecutionFailed, schedule: NewSchedule) -> ExecutionFailed:
+    """The failure of a create; one that names fields which Temporal rejects, with their values, which no log has."""
+    if not isinstance(failure.error, ScheduleRejected):
+        return failure
+    message = str(failure.error)
+    for name, value in schedule.checked_by_temporal().items():
+        message = message.replace(f"schedule.{name}", f"{name}={value!r}", 1)
+    return ExecutionFailed(failure.execution_id, ScheduleRejected(message), settled=failure.settled)
 
 
 def execution_failed(failure: ExecutionFailed, repeat: Repeat) -> Response[str]:

@@ -16,9 +16,9 @@ from pydantic import BeforeValidator
 
 from saga_api import bodies, caller, listing, openapi, paths, problems, schedules, triggers
 from saga_api.bodies import JSON, Deleted, Note, SchedulePage
-from saga_api.executions import run
+from saga_api.executions import ExecutionFailed, run
 from saga_api.settings import api_settings
-from saga_core import ids
+from saga_core import ids, limits
 from saga_core.deadlines import Deadline
 from saga_core.errors import AgentUpdateDenied, PermissionDenied, SagaError, ScheduleNotFound
 from saga_core.observability import Context, Event, Result, correlate, count, logger
@@ -30,8 +30,6 @@ from saga_temporal import temporal
 
 SCHEDULES = "/agents/<agent_id>/schedules"
 SCHEDULE = f"{SCHEDULES}/<schedule_name>"
-# Temporal's limit for a note is 1,000 bytes.
-MAX_NOTE_CHARACTERS = 200
 
 app = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=bodies.decode)
 problems.handle(app)
@@ -63,7 +61,10 @@ def create(
     # SpiceDB, in which a machine could not even undo what it may have done.
     if not spicedb().may_create(who.subject, agent_id, _deadline()):
         raise AgentUpdateDenied(f"the creator may not update agent {agent_id}")
-    output = run(api_settings().create_schedule_state_machine_arn, request.to_json(), _trace())
+    try:
+        output = run(api_settings().create_schedule_state_machine_arn, request.to_json(), _trace())
+    except ExecutionFailed as failure:
+        raise problems.with_values(failure, schedule) from None
     view = ScheduleView.of_json(output["schedule"]) if output["schedule"] else _read_again(request)
     location = f"{paths.base(app.current_event.raw_event)}/agents/{agent_id}/schedules/{schedule.name}"
     return Response(HTTPStatus.CREATED, JSON, view, headers={"Location": location})
@@ -74,11 +75,21 @@ def list_(
     agent_id: Agent,
     page_size: Annotated[
         int,
-        Query(ge=1, le=1000, description="the most schedules on a page", examples=[100]),
+        Query(
+            ge=limits.PAGE_SIZE.least,
+            le=limits.PAGE_SIZE.most,
+            description="the most schedules on a page",
+            examples=[100],
+        ),
         BeforeValidator(bodies.whole_number),
     ] = 100,
     page_token: Annotated[
-        str | None, Query(max_length=1024, description=openapi.PREVIOUS_PAGE, examples=[openapi.PREVIOUS_PAGE_EXAMPLE])
+        str | None,
+        Query(
+            max_length=limits.PAGE_TOKEN.most,
+            description=openapi.PREVIOUS_PAGE,
+            examples=[openapi.PREVIOUS_PAGE_EXAMPLE],
+        ),
     ] = None,
 ) -> SchedulePage:
     """List the agent's schedules that the caller may read, one page at a time."""
@@ -152,7 +163,8 @@ def handler(event: Event, context: Context) -> Result:
     response = _respond(event, context)
     status = response["statusCode"]
     seconds = round(time.monotonic() - began, 3)
-    logger.info("request", route=request["routeKey"], path=event["rawPath"], status=status, seconds=seconds)
+    named = paths.well_formed_ids(event)
+    logger.info("request", route=request["routeKey"], status=status, seconds=seconds, extra=named)
     count("Request", route=request["routeKey"], status=str(int(status)))
     return response
 
@@ -190,7 +202,7 @@ def _reason(note: Note | None, done: str) -> str:
     if note and note.note:
         return note.note
     principal = caller.identify(app.current_event).principal
-    return f"{done} by {principal.user_id or principal.service_account_id}"[:MAX_NOTE_CHARACTERS]
+    return limits.cut(f"{done} by {principal.user_id or principal.service_account_id}", limits.TEXT)
 
 
 def _described(schedule_id: str) -> ScheduleView:

@@ -31,9 +31,13 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any, ClassVar
 
+from saga_core import limits
+
 
 class SagaError(Exception):
     """Base of all errors that this application raises on purpose; never raised itself.
+
+    Lambda and Step Functions log the message. So it names fields and ids, and never has a value that a caller sent.
 
     Attributes:
         http_status: of the response to an HTTP request that fails with it.
@@ -46,6 +50,9 @@ class SagaError(Exception):
     settled: ClassVar[bool] = True
     should_retry: ClassVar[bool] = False
     data: dict[str, Any] | None = None
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(limits.shortened(message))
 
 
 class InvalidRequest(SagaError):

@@ -4,16 +4,16 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from saga_core import limits
+
 # An agent id never contains the separator, so a schedule id splits exactly at its first separator.
 SEPARATOR = "--"
-MAX_NAME_LENGTH = 64
 AGENT_ID_PATTERN = r"[A-Za-z0-9]+(-[A-Za-z0-9]+)*"
 SCHEDULE_NAME_PATTERN = r"[a-z0-9]([a-z0-9-]*[a-z0-9])?"
 
 # SpiceDB's alphabet for object ids, without the `=` that begins an encoded id.
 _PLAIN_SUBJECT = re.compile(r"[A-Za-z0-9/_|\-+][A-Za-z0-9/_|\-=+]*")
 _UNESCAPED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/_|-+")
-MAX_SUBJECT_ID_LENGTH = 1024
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def split_schedule_id(value: str) -> tuple[str, str]:
 def is_schedule_of(value: str, agent_id: str) -> bool:
     """Whether ``value`` is exactly ``{agent_id}--{schedule_name}``, with a name that a schedule of ours can have."""
     name = value.removeprefix(schedule_id(agent_id, ""))
-    return name != value and len(name) <= MAX_NAME_LENGTH and re.fullmatch(SCHEDULE_NAME_PATTERN, name) is not None
+    return name != value and len(name) <= limits.NAME.most and re.fullmatch(SCHEDULE_NAME_PATTERN, name) is not None
 
 
 def workflow_id_prefix(of_schedule_id: str) -> str:
@@ -111,8 +111,8 @@ def encode_subject_id(value: str) -> str:
     encoded = value
     if not _PLAIN_SUBJECT.fullmatch(value):
         encoded = "=" + "".join(chr(b) if b in _UNESCAPED else f"={b:02X}" for b in value.encode())
-    if not value or len(encoded) > MAX_SUBJECT_ID_LENGTH:
-        raise ValueError(f"must have 1 to {MAX_SUBJECT_ID_LENGTH} characters once encoded for SpiceDB")
+    if not value or len(encoded) > limits.SUBJECT.most:
+        raise ValueError(f"must have 1 to {limits.SUBJECT.most} characters once encoded for SpiceDB")
     return encoded
 
 

@@ -2,20 +2,41 @@
 
 A log line is JSON. Lines of saga functions carry the execution's ARN as ``correlation_id``, so one search shows one
 saga across all functions; lines of the HTTP API carry the HTTP request's id there. A metric is one EMF line. Neither
-ever holds a secret, a token or workflow parameters.
+ever holds a secret, a token, or a value that a caller sent: only names of fields, and ids. A line has at most
+`limits.LOG_LINE` bytes.
 """
 
 import functools
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from aws_lambda_powertools import Logger, single_metric
 from aws_lambda_powertools.metrics import MetricUnit
 
+from saga_core import limits
 from saga_core.deadlines import RemainingTime
 from saga_core.errors import SagaError
 
-logger = Logger()
+
+def _line(log: Mapping[str, Any]) -> str:
+    """A log line. In one that is too long, the longest values keep their ends, and ``cut`` names their keys."""
+    line = _json(log)
+    while limits.size(line) > limits.LOG_LINE.most:
+        key = max(log, key=lambda key: len(_json(log[key])))
+        text = log[key] if isinstance(log[key], str) else _json(log[key])
+        quarter = len(text) // 4
+        kept = f"{text[:quarter]}…{text[len(text) - quarter :]}"
+        log = {**log, key: kept, "cut": sorted({*log.get("cut", ()), key})}
+        line = _json(log)
+    return line
+
+
+def _json(value: Any) -> str:
+    return limits.writable(json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":")))
+
+
+logger = Logger(json_serializer=_line)
 
 Event = Mapping[str, Any]
 Result = Mapping[str, Any]

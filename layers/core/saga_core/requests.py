@@ -25,26 +25,23 @@ from pydantic import (
     model_validator,
 )
 
-from saga_core import ids
+from saga_core import ids, limits
 from saga_core.errors import InvalidRequest
 from saga_core.ids import Subject
 
-# The state of an execution may hold 262,144 bytes, and the parameters are in it up to three times: in the input, and in
-# the schedule that is read back.
-MAX_WORKFLOW_PARAMS_BYTES = 65_536
-# A hundred years: no client overflows, and no schedule lives longer.
-MAX_SECONDS = 3_155_760_000
 # Files beside the zones of the database, which are not zones themselves.
 _NO_ZONES = ("localtime", "posixrules", "Factory")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 # Under these keys a step, or an HTTP request, holds the caller's own input.
 _WRAPPERS = ("request", "create", "delete", "body", "path", "query", "header")
+# The fields that Temporal refuses by rules of its own.
+_CHECKED_BY_TEMPORAL = {"cron_expression", "timezone", "task_queue", "start_at", "end_at"}
 
 
 class Model(BaseModel):
     """Base of all models, here and in `saga_core.steps` and `saga_core.views`: strict, frozen, no unknown fields."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
 
     @classmethod
     def parse(cls, data: object) -> Self:
@@ -65,16 +62,20 @@ class Model(BaseModel):
 
 
 def describe_errors(errors: Iterable[Mapping[str, Any]]) -> str:
-    """``field: what is wrong`` for each of pydantic's errors, without the values: they may be private."""
+    """``field: what is wrong`` for each of pydantic's errors, without the values: they may be private.
+
+    At most `limits.MESSAGE` characters.
+    """
     problems = []
     for problem in errors:
         whole = "body" if problem["loc"][:1] == ("body",) else "input"
-        path = ".".join(part for part in problem["loc"] if isinstance(part, str) and part not in _WRAPPERS) or whole
+        names = [part for part in problem["loc"] if isinstance(part, str) and part not in _WRAPPERS]
+        path = ".".join(limits.named(name) for name in names) or whole
         # Pydantic's own message names the model.
         is_model = problem["type"] in ("model_type", "model_attributes_type")
         said = "must be a JSON object" if is_model else problem["msg"].removeprefix("Value error, ")
         problems.append(f"{path}: {said}")
-    return "; ".join(problems)
+    return limits.shortened("; ".join(problems))
 
 
 def _iso_text(value: object) -> object:
@@ -118,13 +119,26 @@ def _not_blank(value: str) -> str:
     return value
 
 
-def _small_params(value: dict[str, Any]) -> dict[str, Any]:
+def _short(value: str) -> str:
+    limits.TEXT.check(limits.size(value))
+    return value
+
+
+def _cron(value: str) -> str:
+    try:
+        limits.CRON_COMMENT.check(limits.size(value.partition("#")[2].strip()))
+    except ValueError as error:
+        raise ValueError(f"its comment {error}") from None
+    return value
+
+
+def _params(value: dict[str, Any]) -> dict[str, Any]:
+    limits.DEPTH.check(limits.depth(value))
     try:
         size = len(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
     except ValueError:
         raise ValueError("holds what JSON cannot say: a number without end, or half of a surrogate pair") from None
-    if size > MAX_WORKFLOW_PARAMS_BYTES:
-        raise ValueError(f"is {size:,} bytes of JSON; at most {MAX_WORKFLOW_PARAMS_BYTES:,} are allowed")
+    limits.PARAMS.check(size)
     return value
 
 
@@ -132,8 +146,8 @@ def _small_params(value: dict[str, Any]) -> dict[str, Any]:
 AgentId = Annotated[
     str,
     Field(
-        min_length=1,
-        max_length=ids.MAX_NAME_LENGTH,
+        min_length=limits.NAME.least,
+        max_length=limits.NAME.most,
         json_schema_extra={"pattern": f"^{ids.AGENT_ID_PATTERN}$"},
     ),
     AfterValidator(ids.check_agent_id),
@@ -141,21 +155,30 @@ AgentId = Annotated[
 ScheduleName = Annotated[
     str,
     Field(
-        min_length=1,
-        max_length=ids.MAX_NAME_LENGTH,
+        min_length=limits.NAME.least,
+        max_length=limits.NAME.most,
         json_schema_extra={"pattern": f"^{ids.SCHEDULE_NAME_PATTERN}$"},
     ),
     AfterValidator(ids.check_schedule_name),
 ]
 Text = Annotated[
-    str, Field(min_length=1, max_length=1000, json_schema_extra={"pattern": r"\S"}), AfterValidator(_not_blank)
+    str,
+    Field(min_length=limits.TEXT.least, json_schema_extra={"pattern": r"\S", "maxLength": limits.TEXT.most}),
+    AfterValidator(_not_blank),
+    AfterValidator(_short),
 ]
-SubjectId = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_not_blank), AfterValidator(_subject)]
-Seconds = Annotated[int, Field(gt=0, le=MAX_SECONDS)]
-# Temporal raises a shorter window to ten seconds.
-CatchupWindow = Annotated[int, Field(ge=10, le=MAX_SECONDS)]
+SubjectId = Annotated[
+    str,
+    Field(min_length=limits.IDENTITY.least, max_length=limits.IDENTITY.most),
+    AfterValidator(_not_blank),
+    AfterValidator(_subject),
+]
+Seconds = Annotated[int, Field(ge=limits.SECONDS.least, le=limits.SECONDS.most)]
+CatchupWindow = Annotated[int, Field(ge=limits.CATCHUP.least, le=limits.CATCHUP.most)]
 Time = Annotated[datetime, Field(strict=False), BeforeValidator(_iso_text), AfterValidator(_utc)]
-IdempotencyKey = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\x21-\x7e]+$")]
+IdempotencyKey = Annotated[
+    str, Field(min_length=limits.KEY.least, max_length=limits.KEY.most, pattern=r"^[\x21-\x7e]+$")
+]
 
 
 class OverlapPolicy(StrEnum):
@@ -205,7 +228,7 @@ class NewSchedule(Model):
         name: unique within the agent; lower-case letters, digits and hyphens, at most 64.
         workflow_name: type of the workflow to start.
         task_queue: where its workers listen.
-        workflow_params: its one argument, at most 64 KiB of JSON; null for none.
+        workflow_params: its one argument; null for none.
         cron_expression: in Temporal's dialect; Temporal checks it.
         interval_seconds: the period, counted from the epoch. With a cron expression too: the union of both.
         execution_timeout_seconds: the most that one run may take, retries included; null for no limit.
@@ -230,8 +253,8 @@ class NewSchedule(Model):
     name: ScheduleName
     workflow_name: Text
     task_queue: Text
-    workflow_params: Annotated[dict[str, Any], AfterValidator(_small_params)] | None = None
-    cron_expression: Text | None = None
+    workflow_params: Annotated[dict[str, Any], AfterValidator(_params)] | None = None
+    cron_expression: Annotated[Text, AfterValidator(_cron)] | None = None
     interval_seconds: Seconds | None = None
     execution_timeout_seconds: Seconds | None = None
     start_at: Time | None = None
@@ -256,6 +279,11 @@ class NewSchedule(Model):
         Not a rule of the model: a repeated create, after the end, returns the schedule that the first one created.
         """
         return self.end_at is not None and self.end_at <= now
+
+    def checked_by_temporal(self) -> Mapping[str, Any]:
+        """The fields that are given and that Temporal may refuse, with their values as JSON."""
+        given: Mapping[str, Any] = self.model_dump(mode="json", include=_CHECKED_BY_TEMPORAL, exclude_none=True)
+        return given
 
 
 class CreateRequest(Model):

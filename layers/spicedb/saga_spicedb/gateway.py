@@ -275,7 +275,7 @@ class SpiceDB:
         response = self._call(lambda client: client.CheckBulkPermissions, request, deadline)
         for pair in response.pairs:
             if pair.HasField("error"):
-                raise _error(_STATUS_CODES.get(pair.error.code, grpc.StatusCode.UNKNOWN), pair.error.message)
+                raise _error(_STATUS_CODES.get(pair.error.code, grpc.StatusCode.UNKNOWN))
             if pair.item.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION:
                 held[pair.request.resource.object_id].add(pair.request.permission)
         return held
@@ -314,18 +314,23 @@ class _PreconditionFailedError(Exception):
 
 
 def _classified(error: Any) -> SagaError | _PreconditionFailedError:
-    if error.code() is grpc.StatusCode.FAILED_PRECONDITION and _reason(error) == _PRECONDITION_FAILED:
+    reason = _reason(error)
+    if error.code() is grpc.StatusCode.FAILED_PRECONDITION and reason == _PRECONDITION_FAILED:
         return _PreconditionFailedError()
-    return _error(error.code(), error.details())
+    return _error(error.code(), reason)
 
 
-def _error(code: grpc.StatusCode, details: str) -> SagaError:
-    """What a code means: that of a call, or of one item of a bulk check."""
+def _error(code: grpc.StatusCode, reason: str | None = None) -> SagaError:
+    """What a code means: that of a call, or of one item of a bulk check.
+
+    SpiceDB's own message may repeat what a caller sent. Its reason is one of a list, such as an unknown definition.
+    """
+    said = f"{code.name} ({reason})" if reason in ErrorReason.keys() else code.name  # noqa: SIM118 - it is no dict
     if code in _TOKEN_REFUSALS:
         return AuthorizationUnavailable("SpiceDB does not accept the token")
     if code in _REFUSALS:
-        return ConfigurationError(f"SpiceDB refuses the request: {code.name}: {details}")
-    return AuthorizationUnavailable(f"SpiceDB: {code.name}: {details}")
+        return ConfigurationError(f"SpiceDB refuses the request: {said}")
+    return AuthorizationUnavailable(f"SpiceDB gave no usable response: {said}")
 
 
 def _reason(error: Any) -> str | None:

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 
 from temporalio.api.schedule.v1 import Range, StructuredCalendarSpec
 
-# The server's limit for a calendar's comment.
-_MAX_COMMENT_BYTES = 200
+from saga_core import limits
 
 
 def commented(cron: str) -> str:
     """The cron expression, with its own text as comment where the server accepts a comment of that length."""
-    if len(cron.encode()) > _MAX_COMMENT_BYTES:
+    if limits.size(cron) > limits.CRON_COMMENT.most:
         return cron
     expression, _, _ = cron.partition("#")
     return f"{expression.strip()} # {cron.strip()}"

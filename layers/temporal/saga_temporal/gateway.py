@@ -47,9 +47,9 @@ from saga_temporal import messages
 from saga_temporal.messages import Description
 
 _IDENTITY = "agent-schedule-saga"
+_NO_NAMESPACE = "Temporal does not have the namespace"
 # Codes that mean that Temporal refuses this application, not that it is in trouble; nothing was written.
 _REFUSALS = {
-    RPCStatusCode.NOT_FOUND,  # of the namespace; an absent schedule is classified before
     RPCStatusCode.INVALID_ARGUMENT,
     RPCStatusCode.PERMISSION_DENIED,
     RPCStatusCode.UNIMPLEMENTED,
@@ -58,8 +58,8 @@ _REFUSALS = {
 Response = TypeVar("Response")
 Response_co = TypeVar("Response_co", covariant=True)
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
-# What a code means to one call alone: the error to raise, given Temporal's message.
-OwnErrors = Mapping[RPCStatusCode, Callable[[str], SagaError]]
+# What a code means to one call alone.
+OwnErrors = Mapping[RPCStatusCode, SagaError]
 
 # The workflow of a schedule takes a limited number of patches until it continues as new.
 _TOO_MANY = (RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION)
@@ -160,19 +160,11 @@ class Temporal:
             request_id=memo.registration,
         )
 
-        def rejected(reason: str) -> ScheduleRejected:
-            asked = {"cron_expression", "timezone", "task_queue", "start_at", "end_at"}
-            values = request.schedule.model_dump(mode="json", include=asked, exclude_none=True)
-            fields = ", ".join(f"schedule.{name}={value!r}" for name, value in values.items())
-            return ScheduleRejected(f"Temporal rejects the schedule ({fields}): {reason}")
-
-        def taken(_reason: str) -> ScheduleAlreadyExists:
-            return ScheduleAlreadyExists(f"schedule {request.schedule_id} exists already")
-
+        fields = ", ".join(f"schedule.{name}" for name in request.schedule.checked_by_temporal())
         own: OwnErrors = {
-            RPCStatusCode.ALREADY_EXISTS: taken,
-            RPCStatusCode.INVALID_ARGUMENT: rejected,
-            RPCStatusCode.NOT_FOUND: rejected,
+            RPCStatusCode.ALREADY_EXISTS: ScheduleAlreadyExists(f"schedule {request.schedule_id} exists already"),
+            RPCStatusCode.INVALID_ARGUMENT: ScheduleRejected(f"Temporal rejects the schedule (it checks {fields})"),
+            RPCStatusCode.NOT_FOUND: ScheduleRejected(_NO_NAMESPACE),
         }
         try:
             self._call(lambda service: service.create_schedule, message, deadline, own)
@@ -222,8 +214,7 @@ class Temporal:
         )
         own: OwnErrors = {}
         if token:
-            wrong_token = InvalidRequest("page_token: is not a token that a list has given")
-            own = {RPCStatusCode.INVALID_ARGUMENT: lambda _reason: wrong_token}
+            own = {RPCStatusCode.INVALID_ARGUMENT: InvalidRequest("page_token: is not a token that a list has given")}
         response = self._call(lambda service: service.list_schedules, message, deadline, own)
         # Some databases of Temporal compare without case, and other tools give schedules ids of any form.
         ours = [entry for entry in response.schedules if ids.is_schedule_of(entry.schedule_id, agent_id)]
@@ -295,7 +286,7 @@ class Temporal:
                 # The key may have been rotated: the next call makes a connection that reads it again.
                 self._service = None
             if error.status in own:
-                raise own[error.status](error.message) from None
+                raise own[error.status] from None
             raise _classified(error) from None
         return response
 
@@ -324,9 +315,12 @@ def _classified(error: RPCError) -> SagaError:
         return ScheduleNotFound("schedule not found")
     if error.status is RPCStatusCode.UNAUTHENTICATED:
         return TemporalUnavailable("Temporal does not accept the credentials")
+    # Temporal's own message may repeat what a caller sent.
+    if error.status is RPCStatusCode.NOT_FOUND:
+        return ConfigurationError(_NO_NAMESPACE)
     if error.status in _REFUSALS:
-        return ConfigurationError(f"Temporal refuses the request: {error.status.name}: {error.message}")
-    return TemporalUnavailable(f"Temporal: {error.status.name}: {error.message}")
+        return ConfigurationError(f"Temporal refuses the request: {error.status.name}")
+    return TemporalUnavailable(f"Temporal gave no usable response: {error.status.name}")
 
 
 def _is_namespace(error: RPCError) -> bool:

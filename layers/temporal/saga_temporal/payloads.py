@@ -6,16 +6,15 @@ fails. What is not plain JSON is shown as it is: ``{"encoding": …, "data": <ba
 
 import json
 from base64 import b64encode
-from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from temporalio.api.common.v1 import Payload
 
+from saga_core import limits
+
 _ENCODING = "encoding"
 _JSON = b"json/plain"
 _NULL = b"binary/null"
-# Deeper JSON is shown undecoded: the JSON readers and writers of the next layers end at a depth of about 200.
-MAX_DEPTH = 100
 
 
 def encode(value: Any) -> Payload:
@@ -48,21 +47,7 @@ def _parse(data: bytes) -> Any:
         raise ValueError(constant)
 
     value = json.loads(data, parse_constant=refuse)
-    if _depth(value) > MAX_DEPTH:
-        raise RecursionError
+    limits.DEPTH.check(limits.depth(value))
     # A number beyond a float's range is read as infinite, and half of a surrogate pair is read as text.
     json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     return value
-
-
-def _depth(value: Any) -> int:
-    """How many objects and lists are nested in a JSON value; 0 for one that is neither."""
-    depth, level = 0, [value]
-    while containers := [inner for inner in level if isinstance(inner, dict | list)]:
-        depth += 1
-        level = [inner for container in containers for inner in _children(container)]
-    return depth
-
-
-def _children(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return container.values() if isinstance(container, dict) else container
