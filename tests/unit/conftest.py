@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from saga_api import routes
+from saga_api import listing, routes
 from saga_api.settings import api_settings
 from saga_core.observability import logger
 from tests.support.in_process import AbsentEngine, InProcessApi, template
@@ -16,7 +16,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[InProcessApi]:
     for name, value in template().shared_environment().items():
         monkeypatch.setenv(name, value)
     api = InProcessApi()
-    monkeypatch.setattr(routes, "spicedb", lambda: AbsentEngine(api, "spicedb"))
+    for module in (routes, listing):
+        monkeypatch.setattr(module, "spicedb", lambda: AbsentEngine(api, "spicedb"))
     monkeypatch.setattr(routes, "temporal", lambda: AbsentEngine(api, "temporal"))
     monkeypatch.setattr(routes, "run", lambda *_: api.refuse("run"))
     api_settings.cache_clear()

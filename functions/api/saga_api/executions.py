@@ -48,7 +48,7 @@ def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict
     logger.info("execution started", execution=name, machine=machine_arn)
     try:
         ended = _client().start_sync_execution(
-            stateMachineArn=machine_arn, name=name, input=json.dumps(request, ensure_ascii=False), **arguments
+            stateMachineArn=machine_arn, name=name, input=json.dumps(request), **arguments
         )
     except ClientError as error:
         logger.warning("execution not started", execution=name, reason=error.response["Error"]["Code"])

@@ -49,8 +49,8 @@ TEXT = Limit(
     "Temporal's limit for ids and notes",
     least=1,
 )
-CRON_COMMENT = Limit(
-    "the comment in `cron_expression`, after `#`",
+CRON_TEXT = Limit(
+    "a `cron_expression` that is shown as it was sent; a longer one is written anew from Temporal's calendars",
     200,
     "bytes in UTF-8",
     "Temporal's limit for the comment of a calendar",
@@ -88,7 +88,7 @@ CATCHUP = Limit(
     "`catchup_window_seconds`", SECONDS.most, "seconds", "Temporal raises a shorter window to ten seconds", least=10
 )
 BODY = Limit(
-    "the body of an HTTP request; a character written as `\\uXXXX` counts as three",
+    "the body of an HTTP request; a character counts the same when it is written as `\\uXXXX`",
     131_072,
     "bytes in UTF-8",
     "any request that fits has less, however its JSON is written",
@@ -110,7 +110,7 @@ LOG_LINE = Limit(
 TABLE = (
     NAME,
     TEXT,
-    CRON_COMMENT,
+    CRON_TEXT,
     PARAMS,
     DEPTH,
     SECONDS,
@@ -127,7 +127,7 @@ TABLE = (
 )
 
 _SEPARATOR = "; "
-_ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}")
+_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)")
 
 
 def depth(value: Any) -> int:
@@ -144,13 +144,13 @@ def _children(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
 
 
 def size(text: str) -> int:
-    """Bytes in UTF-8; half of a surrogate pair counts as one."""
-    return len(writable(text).encode())
+    """Bytes in UTF-8; three for half of a surrogate pair."""
+    return len(text.encode(errors="surrogatepass"))
 
 
 def json_size(text: str) -> int:
-    """Bytes in UTF-8 of JSON text that may write any character as ``\\uXXXX``, which counts as three."""
-    return size(_ESCAPE.sub("\uffff", text))
+    """Bytes in UTF-8 of JSON text, with each ``\\uXXXX`` counted as the character that it stands for."""
+    return size(_ESCAPE.sub(lambda escape: chr(int(escape[1], 16)) if escape[1] else escape[0], text))
 
 
 def writable(text: str) -> str:
@@ -165,8 +165,7 @@ def cut(text: str, limit: Limit) -> str:
 
 def named(field: str) -> str:
     """The name of a field as a message has it."""
-    name = writable(field)
-    return name if len(name) <= FIELD_NAME.most else f"{name[: FIELD_NAME.most - 1]}…"
+    return field if len(field) <= FIELD_NAME.most else f"{field[: FIELD_NAME.most - 1]}…"
 
 
 def shortened(message: str) -> str:

@@ -124,14 +124,6 @@ def _short(value: str) -> str:
     return value
 
 
-def _cron(value: str) -> str:
-    try:
-        limits.CRON_COMMENT.check(limits.size(value.partition("#")[2].strip()))
-    except ValueError as error:
-        raise ValueError(f"its comment {error}") from None
-    return value
-
-
 def _params(value: dict[str, Any]) -> dict[str, Any]:
     limits.DEPTH.check(limits.depth(value))
     try:
@@ -254,7 +246,7 @@ class NewSchedule(Model):
     workflow_name: Text
     task_queue: Text
     workflow_params: Annotated[dict[str, Any], AfterValidator(_params)] | None = None
-    cron_expression: Annotated[Text, AfterValidator(_cron)] | None = None
+    cron_expression: Text | None = None
     interval_seconds: Seconds | None = None
     execution_timeout_seconds: Seconds | None = None
     start_at: Time | None = None

@@ -11,10 +11,10 @@ from saga_core import limits
 
 
 def commented(cron: str) -> str:
-    """The cron expression, with its own text as comment where the server accepts a comment of that length."""
-    if limits.size(cron) > limits.CRON_COMMENT.most:
-        return cron
+    """The cron expression, with its own text as comment; without any where that is too long for the server."""
     expression, _, _ = cron.partition("#")
+    if limits.size(cron.strip()) > limits.CRON_TEXT.most:
+        return expression.strip()
     return f"{expression.strip()} # {cron.strip()}"
 
 
