@@ -13,7 +13,7 @@ def handler(event: Event, context: Context) -> Result:
 
     Returns ``{schedule_id, exists, match, registration, registered, schedule}``: match is a ``Match``; registration is
     the fence in the schedule's memo, null where there is none; registered says whether the memo names a creator;
-    schedule is a ``ScheduleView`` as JSON, null unless match is ``ours`` or ``replay``.
+    schedule is a ``ScheduleView`` as JSON, null unless match is ``ours`` or ``replay``, and where it is too large.
 
     Raises:
         InvalidRequest, TemporalUnavailable, ConfigurationError.
@@ -29,5 +29,5 @@ def handler(event: Event, context: Context) -> Result:
         "match": match,
         "registration": memo.registration if memo else None,
         "registered": memo is not None and memo.creator is not None,
-        "schedule": found.schedule.to_json() if found and match in (Match.OURS, Match.REPLAY) else None,
+        "schedule": found.schedule.for_output() if found and match in (Match.OURS, Match.REPLAY) else None,
     }

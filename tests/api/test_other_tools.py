@@ -98,6 +98,23 @@ def test_an_input_that_cannot_be_decoded_is_shown_and_stops_no_operation(
     assert (api.held(), api.scheduled()) == ([], False)
 
 
+def test_an_input_that_is_too_large_for_an_execution_is_shown_and_stops_no_operation(api: Api) -> None:
+    api.create(key="once", paused=True)
+    large = "x" * 1_000_000
+
+    def replace(schedule: Schedule) -> None:
+        schedule.action.start_workflow.input.payloads.append(payload(b"json/plain", f'"{large}"'.encode()))
+
+    edit(api, replace)
+
+    assert api.get().body["action"]["workflow_params"] == [large]
+    replayed = api.create(key="once", paused=True)
+    assert (replayed.status, replayed.body["action"]["workflow_params"]) == (201, [large])
+    assert api.create().status == 409
+    assert api.delete().status == 200
+    assert (api.held(), api.scheduled()) == ([], False)
+
+
 @pytest.mark.parametrize(("encoding", "data"), FOREIGN)
 def test_a_schedule_of_another_tool_takes_the_name_whatever_its_input_and_memo_hold(
     encoding: bytes, data: bytes, api: Api

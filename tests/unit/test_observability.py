@@ -1,11 +1,13 @@
+import io
 import json
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from saga_core import limits
 from saga_core.errors import TemporalUnavailable
-from saga_core.observability import Context, Event, saga_step
+from saga_core.observability import Context, Event, logger, saga_step
 
 
 @dataclass
@@ -38,6 +40,38 @@ def test_a_failed_step_is_logged_and_counted_by_its_errors_name_and_fails(capsys
     metric = next(line for line in lines(capsys) if "_aws" in line)
     assert metric["TemporalUnavailable"] == [1.0]
     assert metric["_aws"]["CloudWatchMetrics"][0]["Namespace"] == "AgentSchedules"
+
+
+def logged(**values: Any) -> str:
+    stream = io.StringIO()
+    before = logger.registered_handler.setStream(stream)  # type: ignore[attr-defined] # it is a StreamHandler
+    try:
+        logger.info("message", extra=values)
+    finally:
+        logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above
+    return stream.getvalue().removesuffix("\n")
+
+
+@pytest.mark.parametrize("character", ["x", '"', "я", "𝄞", "\n", "\ud800"])
+def test_a_log_line_is_bounded_and_says_which_of_its_values_are_cut(character: str) -> None:
+    long, longer = f"begin{character * 20_000}end", [f"begin{character * 90_000}", "end"]
+
+    line = logged(long=long, longer=longer, short="s")
+
+    assert len(line.encode()) <= limits.LOG_LINE.most
+    kept = json.loads(line)
+    assert (kept["message"], kept["short"], kept["cut"][-1]) == ("message", "s", "longer")
+    assert kept["longer"].startswith('["begin')
+    assert kept["longer"].endswith('"end"]')
+    assert kept["long"].startswith("begin")
+    assert kept["long"].endswith("end")
+
+
+def test_a_log_line_within_the_limit_is_whole() -> None:
+    room = limits.LOG_LINE.most - len(logged(value="").encode())
+
+    assert "cut" not in json.loads(logged(value="x" * room))
+    assert json.loads(logged(value="x" * (room + 1)))["cut"] == ["value"]
 
 
 def test_an_unexpected_error_is_counted_and_keeps_its_name(capsys: pytest.CaptureFixture[str]) -> None:

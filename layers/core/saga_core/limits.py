@@ -95,6 +95,12 @@ BODY = Limit(
 )
 PAGE_SIZE = Limit("`page_size`", 1000, "schedules", "Temporal's limit for a page", least=1)
 PAGE_TOKEN = Limit("`page_token`", 1024, "characters", "the tokens of Temporal, signed", least=1)
+OUTPUT = Limit(
+    "`schedule` in the output of a create; a larger one, which another tool has changed, is null there",
+    131_072,
+    "bytes of JSON in UTF-8",
+    "the state of an execution holds 262,144 bytes, and the input too",
+)
 MESSAGE = Limit(
     "the message of an error; it ends with how many wrong fields are left out",
     2000,
@@ -121,6 +127,7 @@ TABLE = (
     BODY,
     PAGE_SIZE,
     PAGE_TOKEN,
+    OUTPUT,
     MESSAGE,
     FIELD_NAME,
     LOG_LINE,

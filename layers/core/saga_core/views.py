@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from pydantic import Field
 
-from saga_core import ids
+from saga_core import ids, limits
 from saga_core.requests import CreateRequest, Model, OverlapPolicy
 
 
@@ -91,6 +91,12 @@ class ScheduleView(Model):
     def of_json(cls, schedule: Mapping[str, Any]) -> Self:
         """The schedule in a function's result, which is decoded JSON."""
         return cls.model_validate_json(json.dumps(schedule))
+
+    def for_output(self) -> Mapping[str, Any] | None:
+        """The schedule as decoded JSON; None where it is too large for the output of a machine."""
+        shown = self.to_json()
+        size = limits.size(json.dumps(shown, ensure_ascii=False, separators=(",", ":")))
+        return shown if size <= limits.OUTPUT.most else None
 
     @classmethod
     def as_asked(cls, request: CreateRequest) -> Self:
