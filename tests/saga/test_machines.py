@@ -139,6 +139,7 @@ def test_a_cron_expression_that_temporal_refuses_is_named_and_nothing_stays(stac
     failed = stack.create(stack.request(cron_expression=cron))
 
     assert (failed.status, failed.error) == ("FAILED", "ScheduleRejected")
-    assert f"schedule.cron_expression={cron!r}" in failed.message
+    assert "schedule.cron_expression" in failed.message
+    assert cron not in (failed.cause or "")
     assert stack.held() == {}
     assert stack.scheduled() is None

@@ -77,7 +77,7 @@ def test_3_a_rejected_create_is_compensated_and_the_caller_sees_temporals_error(
     failed = stack.create(stack.request(cron_expression="every other day"))
 
     assert (failed.status, failed.error) == ("FAILED", "ScheduleRejected")
-    assert "schedule.cron_expression='every other day'" in failed.message
+    assert failed.message == "Temporal rejects the schedule (it checks schedule.task_queue, schedule.cron_expression)"
     assert failed.states == [
         *(
             "Accept",

@@ -69,7 +69,10 @@ NEW_SCHEDULES: dict[str, Any] = {
 }
 
 _ERRORS = {
-    HTTPStatus.BAD_REQUEST: ("Temporal rejects the schedule", "Temporal rejects the schedule: bad cron expression"),
+    HTTPStatus.BAD_REQUEST: (
+        "Temporal rejects the schedule",
+        "Temporal rejects the schedule (it checks task_queue='weather', cron_expression='99 * * * *')",
+    ),
     HTTPStatus.UNAUTHORIZED: (
         "no valid token (`gateway`: the response of the gateway itself), or a token that does not identify the caller",
         "the token's claims do not tell who calls",

@@ -330,7 +330,7 @@ def _error(code: grpc.StatusCode, reason: str | None = None) -> SagaError:
         return AuthorizationUnavailable("SpiceDB does not accept the token")
     if code in _REFUSALS:
         return ConfigurationError(f"SpiceDB refuses the request: {said}")
-    return AuthorizationUnavailable(f"SpiceDB gave no usable response: {said}")
+    return AuthorizationUnavailable(f"SpiceDB: {said}")
 
 
 def _reason(error: Any) -> str | None:

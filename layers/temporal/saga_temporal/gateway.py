@@ -320,7 +320,7 @@ def _classified(error: RPCError) -> SagaError:
         return ConfigurationError(_NO_NAMESPACE)
     if error.status in _REFUSALS:
         return ConfigurationError(f"Temporal refuses the request: {error.status.name}")
-    return TemporalUnavailable(f"Temporal gave no usable response: {error.status.name}")
+    return TemporalUnavailable(f"Temporal: {error.status.name}")
 
 
 def _is_namespace(error: RPCError) -> bool:
