@@ -16,8 +16,6 @@ from saga_core import limits
 from tests.support.api import NEW_SCHEDULE, Api
 
 MARK = "QzMarker"
-# How every JWT begins.
-TOKEN = "eyJ"
 # In every field of a body whose value is text, each time in a way that the field accepts.
 VALID = {
     **NEW_SCHEDULE,
@@ -35,7 +33,7 @@ REFUSED: list[Any] = [
     {**VALID, "workflow_params": {MARK: "\ud800"}},
     {**VALID, "workflow_params": {MARK: MARK * 20_000}},
     {**VALID, "workflow_name": MARK * 1000},
-    {**VALID, "cron_expression": f"99 {MARK} * * *"},
+    *({**VALID, "cron_expression": cron} for cron in (f"99 {MARK} * * *", f"@every {MARK}", f"TZ={MARK} 0 9 * * *")),
     {**VALID, "cron_expression": f"{MARK}\n* * * *", "interval_seconds": None},
     {**VALID, "task_queue": f"/_sys/{MARK}"},
     {**VALID, "unknown": MARK},
@@ -46,13 +44,20 @@ REFUSED: list[Any] = [
     "[" * 2000 + MARK,
     MARK * 20_000,
 ]
+# Each under a name of its own, so that none is refused only because its name is taken.
+BODIES = [VALID] + [
+    {**body, "name": f"body{number}"} if isinstance(body, dict) and body["name"] == VALID["name"] else body
+    for number, body in enumerate(REFUSED)
+]
 VERBS = ("pause", "unpause", "trigger")
+# What the functions raise, when the engines are up.
+REFUSALS = {"InvalidRequest", "ScheduleRejected"}
 
 
 def everything(api: Api) -> None:
     """A request of every route with markers in its path, its query, its headers, its token and its body."""
     headers = {"Idempotency_Key": f"{MARK}-key", "X_Marker": MARK, "User_Agent": MARK, "Cookie": f"a={MARK}"}
-    for body in (VALID, *REFUSED):
+    for body in BODIES:
         api.call("POST", api.schedules, body, **headers)
     for note in ({"note": f"{MARK} note"}, {"note": [MARK]}, {"note": MARK * 500}, {"why": MARK}, MARK):
         for verb in VERBS:
@@ -83,7 +88,7 @@ def everything(api: Api) -> None:
 def inputs(api: Api) -> Iterator[Any]:
     """Inputs of the create machine, with the same markers, and of the delete machine."""
     request = {"agent_id": api.agent, "principal": {"user_id": "alice"}, "schedule": VALID}
-    yield from ({**request, "schedule": schedule} for schedule in (VALID, *REFUSED))
+    yield from ({**request, "schedule": schedule} for schedule in BODIES)
     yield from (
         {**request, **change}
         for change in (
@@ -115,16 +120,22 @@ def causes(machine: str, request: Any) -> list[str]:
 
 
 @pytest.fixture
-def logged(api: Api, capfd: pytest.CaptureFixture[str]) -> Iterator[list[str]]:
+def logged(
+    api: Api, capfd: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[str]]:
     """Receives causes; at the end no cause and no log line may have a marker, and none may be too long."""
     found: list[str] = []
     api.access_log.clear()
     yield found
     captured = capfd.readouterr()
+    engines = [
+        line for log in tmp_path_factory.getbasetemp().glob("logs*/*.log") for line in log.read_text().splitlines()
+    ]
+    assert engines
     assert len(api.log.getvalue().splitlines()) > 20
     lines = [*api.log.getvalue().splitlines(), *captured.out.splitlines(), *captured.err.splitlines(), *api.access_log]
-    for mark in (MARK, TOKEN):
-        assert [line[:600] for line in (*lines, *found) if mark.lower() in line.lower()] == []
+    head, _, _ = api.token().partition(".")
+    assert [line[:600] for line in (*lines, *engines, *found) if MARK.lower() in line.lower() or head in line] == []
     assert max(len(line.encode()) for line in lines) <= limits.LOG_LINE.most
     assert max((len(cause) for cause in found), default=0) <= 32_768
 
@@ -136,6 +147,8 @@ def test_no_log_holds_what_an_http_request_sent(outage: str, api: Api, logged: l
 
     everything(api)
 
+    errors = {line.get("error") for line in api.logged()}
+    assert errors >= (REFUSALS if outage == "none" else {"InvalidRequest"})
     assert logged == []
 
 
@@ -182,6 +195,8 @@ def test_no_log_and_no_cause_holds_what_an_input_of_a_machine_has(outage: str, a
             logged += causes(machine, request)
 
     assert len(logged) > 50
+    errors = {line.get("error") for line in api.logged()}
+    assert errors >= (REFUSALS if outage == "none" else {"InvalidRequest", "TemporalUnavailable"})
 
 
 def test_the_response_shows_the_values_that_temporal_rejects_and_the_cause_only_their_fields(api: Api) -> None:
@@ -190,11 +205,12 @@ def test_the_response_shows_the_values_that_temporal_rejects_and_the_cause_only_
     assert response.is_problem(
         400,
         f"Temporal rejects the schedule (it checks task_queue='reports', cron_expression='99 {MARK} * * *', "
-        "timezone='Europe/Lisbon')",
+        "timezone='Europe/Lisbon'): Minute is not in range [0-59], Hour is not in range [0-23]",
     )
     (failed,) = [line for line in api.logged() if line["message"] == "step failed"]
     assert failed["reason"] == (
-        "Temporal rejects the schedule (it checks schedule.task_queue, schedule.cron_expression, schedule.timezone)"
+        "Temporal rejects the schedule (it checks schedule.task_queue, schedule.cron_expression, schedule.timezone): "
+        "Minute is not in range [0-59], Hour is not in range [0-23]"
     )
 
 

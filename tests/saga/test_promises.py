@@ -77,7 +77,10 @@ def test_3_a_rejected_create_is_compensated_and_the_caller_sees_temporals_error(
     failed = stack.create(stack.request(cron_expression="every other day"))
 
     assert (failed.status, failed.error) == ("FAILED", "ScheduleRejected")
-    assert failed.message == "Temporal rejects the schedule (it checks schedule.task_queue, schedule.cron_expression)"
+    assert failed.message == (
+        "Temporal rejects the schedule (it checks schedule.task_queue, schedule.cron_expression): "
+        "CronString does not have 5-7 fields"
+    )
     assert failed.states == [
         *(
             "Accept",

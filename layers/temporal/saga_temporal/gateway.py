@@ -4,6 +4,7 @@ Every method is one step of a saga and may run twice. Calls go straight to the w
 carry a request id of ours, and without the SDK's own retries, because the state machine retries within its deadline.
 """
 
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ from saga_temporal.messages import Description
 
 _IDENTITY = "agent-schedule-saga"
 _NO_NAMESPACE = "Temporal does not have the namespace"
+# What Temporal says about a cron expression without repeating any of it; its other words may repeat it.
+_CRON_REASONS = re.compile(
+    r"(?:Second|Minute|Hour|DayOfMonth|Month|DayOfWeek|Year) is not in range \[\d+-\d+\]"
+    r"|CronString does not have 5-7 fields"
+)
 # Codes that mean that Temporal refuses this application, not that it is in trouble; nothing was written.
 _REFUSALS = {
     RPCStatusCode.INVALID_ARGUMENT,
@@ -58,8 +64,8 @@ _REFUSALS = {
 Response = TypeVar("Response")
 Response_co = TypeVar("Response_co", covariant=True)
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
-# What a code means to one call alone.
-OwnErrors = Mapping[RPCStatusCode, SagaError]
+# What a code means to one call alone: the error to raise, given Temporal's message.
+OwnErrors = Mapping[RPCStatusCode, Callable[[str], SagaError]]
 
 # The workflow of a schedule takes a limited number of patches until it continues as new.
 _TOO_MANY = (RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION)
@@ -160,11 +166,18 @@ class Temporal:
             request_id=memo.registration,
         )
 
-        fields = ", ".join(f"schedule.{name}" for name in request.schedule.checked_by_temporal())
+        def rejected(message: str) -> ScheduleRejected:
+            fields = ", ".join(f"schedule.{name}" for name in request.schedule.checked_by_temporal())
+            reasons = ", ".join(_CRON_REASONS.findall(message))
+            said = f"Temporal rejects the schedule (it checks {fields})"
+            return ScheduleRejected(f"{said}: {reasons}" if reasons else said)
+
         own: OwnErrors = {
-            RPCStatusCode.ALREADY_EXISTS: ScheduleAlreadyExists(f"schedule {request.schedule_id} exists already"),
-            RPCStatusCode.INVALID_ARGUMENT: ScheduleRejected(f"Temporal rejects the schedule (it checks {fields})"),
-            RPCStatusCode.NOT_FOUND: ScheduleRejected(_NO_NAMESPACE),
+            RPCStatusCode.ALREADY_EXISTS: lambda _: ScheduleAlreadyExists(
+                f"schedule {request.schedule_id} exists already"
+            ),
+            RPCStatusCode.INVALID_ARGUMENT: rejected,
+            RPCStatusCode.NOT_FOUND: lambda _: ScheduleRejected(_NO_NAMESPACE),
         }
         try:
             self._call(lambda service: service.create_schedule, message, deadline, own)
@@ -214,7 +227,8 @@ class Temporal:
         )
         own: OwnErrors = {}
         if token:
-            own = {RPCStatusCode.INVALID_ARGUMENT: InvalidRequest("page_token: is not a token that a list has given")}
+            wrong_token = InvalidRequest("page_token: is not a token that a list has given")
+            own = {RPCStatusCode.INVALID_ARGUMENT: lambda _: wrong_token}
         response = self._call(lambda service: service.list_schedules, message, deadline, own)
         # Some databases of Temporal compare without case, and other tools give schedules ids of any form.
         ours = [entry for entry in response.schedules if ids.is_schedule_of(entry.schedule_id, agent_id)]
@@ -286,7 +300,7 @@ class Temporal:
                 # The key may have been rotated: the next call makes a connection that reads it again.
                 self._service = None
             if error.status in own:
-                raise own[error.status] from None
+                raise own[error.status](error.message) from None
             raise _classified(error) from None
         return response
 
