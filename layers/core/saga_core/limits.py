@@ -91,7 +91,7 @@ BODY = Limit(
     "the body of an HTTP request; a character counts the same when it is written as `\\uXXXX`",
     131_072,
     "bytes in UTF-8",
-    "any request that fits has less, however its JSON is written",
+    "any request that fits has less, unless it is mostly white space",
 )
 PAGE_SIZE = Limit("`page_size`", 1000, "schedules", "Temporal's limit for a page", least=1)
 PAGE_TOKEN = Limit("`page_token`", 1024, "characters", "the tokens of Temporal, signed", least=1)
