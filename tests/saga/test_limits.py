@@ -33,13 +33,11 @@ def deep() -> dict[str, Any]:
 PARAMS = {
     "ascii": filled("y"),
     "two bytes a character": filled("я"),
-    "three bytes": filled("\u2028"),
     "four bytes": filled("𝄞"),
     "quotes": filled('"'),
     "control characters": filled("\u0001"),
     "depth": deep(),
     "many values": {"x": [1] * ((limits.PARAMS.most - len('{"x":[]}')) // 2)},
-    "many keys": {f"{i:04}": 1 for i in range(limits.PARAMS.most // len('"0000":1,'))},
 }
 
 
@@ -90,15 +88,14 @@ def sizes(stack: Stack, ended: Ended) -> list[int]:
 def test_the_largest_request_is_created_and_replayed_and_deleted(params: dict[str, Any], stack: Stack) -> None:
     request = largest(stack, params)
     name = request["schedule"]["name"]
-    stack.run("delete-schedule", stack.deletion(name))  # of the test before
+    for first, second in (MACHINES, reversed(MACHINES)):
+        runs = [stack.run(first, request), stack.run(second, request)]
 
-    runs = [stack.run(machine, request) for machine in MACHINES * 2]
-
-    assert [(run.status, run.error) for run in runs] == [("SUCCEEDED", None)] * 4
-    assert [(run.output["read_back"], run.output["replayed"]) for run in runs] == [(True, False)] + [(True, True)] * 3
-    assert all(run.output["schedule"]["action"]["workflow_params"] == [params] for run in runs)
-    assert 2 * limits.PARAMS.most < max(size for run in runs for size in sizes(stack, run)) < MOST_STATE_BYTES * 0.6
-    assert stack.run("delete-schedule-express", stack.deletion(name)).output["existed"]
+        assert [(run.status, run.error) for run in runs] == [("SUCCEEDED", None)] * 2
+        assert [(run.output["read_back"], run.output["replayed"]) for run in runs] == [(True, False), (True, True)]
+        assert all(run.output["schedule"]["action"]["workflow_params"] == [params] for run in runs)
+        assert 2 * limits.PARAMS.most < max(size for run in runs for size in sizes(stack, run)) < MOST_STATE_BYTES * 0.6
+        assert stack.run("delete-schedule", stack.deletion(name)).output["existed"]
 
 
 def unknown(number: int, name: str) -> dict[str, str]:

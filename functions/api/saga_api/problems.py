@@ -92,9 +92,8 @@ def with_values(failure: ExecutionFailed, schedule: NewSchedule) -> ExecutionFai
     """The failure of a create; one that names fields which Temporal rejects, with their values, which no log has."""
     if not isinstance(failure.error, ScheduleRejected):
         return failure
-    message = str(failure.error)
-    for name, value in schedule.checked_by_temporal().items():
-        message = message.replace(f"schedule.{name}", f"{name}={value!r}", 1)
+    values = schedule.checked_by_temporal()
+    message = re.sub(r"schedule\.(\w+)", lambda name: f"{name[1]}={values.get(name[1])!r}", str(failure.error))
     return ExecutionFailed(failure.execution_id, ScheduleRejected(message), settled=failure.settled)
 
 
