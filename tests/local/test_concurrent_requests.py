@@ -116,7 +116,7 @@ def test_creates_at_once_are_each_executed_answered_logged_and_counted_as_they_w
         assert response.body["action"]["workflow_params"] == [owner.body["workflow_params"]]
         lines = lines_of(api, response)
         assert [line["message"] for line in lines] == ["execution started", "execution ended", "request"]
-        assert (lines[-1]["path"], lines[-1]["status"]) == (owner.schedules, 201)
+        assert (f"/agents/{lines[-1]['agent_id']}/schedules", lines[-1]["status"]) == (owner.schedules, 201)
         (invocation,) = {line["function_request_id"] for line in lines}
         invocations.add(invocation)
         (execution_id,) = {line["execution_id"] for line in lines if "execution_id" in line}
@@ -152,7 +152,8 @@ def test_requests_of_several_kinds_at_once_are_each_answered_to_their_own_caller
     for (_, _, path, status, expected), response in zip(asked, responses, strict=True):
         assert (response.status, response.body) == (status, {**response.body, **expected})
         last = lines_of(api, response)[-1]
-        assert (last["message"], last["path"], last["status"]) == ("request", path, status)
+        named = f"/agents/{last['agent_id']}/schedules/{last['schedule_name']}"
+        assert (last["message"], path.removesuffix("/pause"), last["status"]) == ("request", named, status)
 
 
 @pytest.mark.parametrize(("engine", "method"), [("spicedb", "CheckBulkPermissions"), ("temporal", "DescribeSchedule")])

@@ -70,13 +70,12 @@ OwnErrors = Mapping[RPCStatusCode, Callable[[str], SagaError]]
 # The workflow of a schedule takes a limited number of patches until it continues as new.
 _TOO_MANY = (RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION)
 # These say that a request was refused before it took effect. After any other code it may have taken effect.
-_NOT_DONE = {RPCStatusCode.UNAUTHENTICATED, *_REFUSALS, *_TOO_MANY}
+_NOT_DONE = {RPCStatusCode.NOT_FOUND, RPCStatusCode.UNAUTHENTICATED, *_REFUSALS, *_TOO_MANY}
 _TRIGGER_ERRORS: OwnErrors = {
-    **{
-        code: lambda reason: TriggerOutcomeUnknown(f"Temporal gave no usable response to a trigger: {reason}")
-        for code in RPCStatusCode
-        if code not in _NOT_DONE
-    },
+    **dict.fromkeys(
+        [code for code in RPCStatusCode if code not in _NOT_DONE],
+        lambda _reason: TriggerOutcomeUnknown("Temporal gave no usable response to a trigger"),
+    ),
     **dict.fromkeys(_TOO_MANY, lambda _reason: TooManyTriggers("too many triggers of the schedule; try again later")),
 }
 
