@@ -2,7 +2,8 @@
 
 It starts SpiceDB, Temporal, Step Functions with Lambda, and the HTTP API, each in its own process. It shows a create, a
 compensated create and a delete (local.stack.show), prints a manual, and stays up until Ctrl-C or SIGTERM. With ONCE=1
-it ends after the show. With PERSIST=<folder> Temporal keeps its data in that folder between runs.
+it ends after the show. With PERSIST=<folder> Temporal keeps its data in that folder between runs. TEMPORAL_SCHEDULER
+(v1, chasm or mixed) chooses the scheduler that makes new schedules.
 
 Exit codes: 0 when every step of the show did what it should, also if Ctrl-C ends the stack afterwards; 130 when Ctrl-C
 comes before the end of the show; 1 when a part cannot start or ends by itself, or a step of the show went wrong.
@@ -28,6 +29,7 @@ from local.stack.endpoints import Endpoints, bypass_proxies
 from local.stack.manual import print_manual
 from local.stack.parts import ROOT, running
 from local.stack.process import Child, StartError, raise_interrupt, start_child
+from local.stack.scheduler import Scheduler
 
 LOGS = ROOT / ".local" / "logs"
 POLL_SECONDS = 0.05
@@ -94,13 +96,15 @@ def main() -> int:
     bypass_proxies()
     try:
         endpoints = Endpoints.from_environment()
+        scheduler = Scheduler.from_environment()
         persist = _persist()
         logs = LOGS / str(endpoints.aws_port)  # several stacks may run, each with its own folder
         with ExitStack() as stack:
             with _progress(console, "starting SpiceDB, Temporal, Step Functions and Lambda …"):
-                parts = stack.enter_context(running(endpoints, logs, persist))
+                parts = stack.enter_context(running(endpoints, logs, persist, scheduler))
             stack.callback(console.print, "ending …")
             say(console, f"started; the logs are in {_shown(logs)}", indent=0)
+            say(console, f"Temporal makes new schedules with {scheduler.title}.", indent=0)
             if persist:
                 console.print()
                 say(console, f"Temporal keeps its data in {persist}.", indent=0)

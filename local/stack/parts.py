@@ -13,6 +13,7 @@ from temporalio.service import RPCError
 from local.stack import clients, issuer
 from local.stack.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints
 from local.stack.process import HOST, Child, StartError, accepts_connections, require_free_port, start_child
+from local.stack.scheduler import Scheduler
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 60.0
@@ -20,25 +21,29 @@ PROBE_SECONDS = 2.0
 
 
 @contextmanager
-def engines(endpoints: Endpoints, logs: Path, persist: Path | None) -> Iterator[list[Child]]:
+def engines(
+    endpoints: Endpoints, logs: Path, persist: Path | None, scheduler: Scheduler = Scheduler.V1
+) -> Iterator[list[Child]]:
     """SpiceDB and Temporal, each in its own process, ready for use. They end with the block.
 
     Raises:
         StartError: a port is taken, or an engine does not start. The text is one line for the person at the terminal.
     """
-    with _up([_spicedb(endpoints), _temporal(endpoints, persist)], logs) as children:
+    with _up([_spicedb(endpoints), _temporal(endpoints, persist, scheduler)], logs) as children:
         yield children
 
 
 @contextmanager
-def running(endpoints: Endpoints, logs: Path, persist: Path | None) -> Iterator[list[Child]]:
+def running(
+    endpoints: Endpoints, logs: Path, persist: Path | None, scheduler: Scheduler = Scheduler.V1
+) -> Iterator[list[Child]]:
     """The whole stack, each part in its own process, ready for use. The parts end with the block.
 
     Raises:
         StartError: as in `engines`, for any part.
     """
     # The AWS side starts together with the engines: its functions connect at their first call.
-    parts = [_spicedb(endpoints), _aws(endpoints), _temporal(endpoints, persist), _gateway(endpoints)]
+    parts = [_spicedb(endpoints), _aws(endpoints), _temporal(endpoints, persist, scheduler), _gateway(endpoints)]
     with _up(parts, logs) as children:
         yield children
 
@@ -99,11 +104,11 @@ def _spicedb(endpoints: Endpoints) -> _Part:
     )
 
 
-def _temporal(endpoints: Endpoints, persist: Path | None) -> _Part:
+def _temporal(endpoints: Endpoints, persist: Path | None, scheduler: Scheduler) -> _Part:
     port, ui_port = endpoints.temporal_port, endpoints.temporal_ui_port
     program = Path(sys.executable).parent / "temporal"
     options = ["server", "start-dev", "--ip", HOST, "--log-level", "warn", "--ui-disable-news-fetch"]
-    options += ["--port", str(port), "--ui-port", str(ui_port)]
+    options += ["--port", str(port), "--ui-port", str(ui_port), *scheduler.options]
     if persist:
         options += ["--db-filename", str(persist / "temporal.db")]
     return _Part(

@@ -1,4 +1,4 @@
-"""The stack of the saga tests: one set of proxies and one server for all of them, an agent of its own for each test."""
+"""The stack of the saga tests: proxies and a server for each module, an agent of its own for each test."""
 
 from collections.abc import Iterator
 
@@ -7,12 +7,13 @@ import pytest
 from local.aws.template import Template
 from local.stack.endpoints import Endpoints
 from local.stack.parts import parameters
+from local.stack.scheduler import Scheduler
 from tests.support.machines import ROOT
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.saga_stack import Stack, fresh, serving
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _proxies(running_engines: Endpoints) -> Iterator[tuple[FaultProxy, FaultProxy, Template]]:
     with (
         fault_proxy(running_engines.spicedb) as (spicedb_proxy, spicedb_port),
@@ -22,17 +23,19 @@ def _proxies(running_engines: Endpoints) -> Iterator[tuple[FaultProxy, FaultProx
         yield spicedb_proxy, temporal_proxy, Template(ROOT / "template.yaml", parameters(through))
 
 
-@pytest.fixture(scope="session")
-def _session(running_engines: Endpoints, _proxies: tuple[FaultProxy, FaultProxy, Template]) -> Iterator[Stack]:
+@pytest.fixture(scope="module")
+def _module_stack(running_engines: Endpoints, _proxies: tuple[FaultProxy, FaultProxy, Template]) -> Iterator[Stack]:
     with serving(running_engines, _proxies, time_scale=1) as stack:
         yield stack
 
 
 @pytest.fixture
-def stack(_session: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+def stack(_module_stack: Stack, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """The running stack. Retries do not wait; they are recorded (`Stack.waits`)."""
-    with fresh(_session, monkeypatch) as stack:
+    with fresh(_module_stack, monkeypatch) as stack:
         yield stack
+        if (made_by := stack.maker()) and scheduler is not Scheduler.MIXED:
+            assert made_by is scheduler, "the wrong scheduler of Temporal made the schedule of this test"
 
 
 @pytest.fixture

@@ -1,11 +1,21 @@
-"""Promises 1 to 7 of the design, each on the real engines: what SpiceDB and Temporal hold, the states, the answer."""
+"""Promises 1 to 7 of the design, each on the real engines: what SpiceDB and Temporal hold, the states, the answer.
+
+They run with both of Temporal's schedulers, unless the command line names one.
+"""
 
 import json
 
 import pytest
 
+from local.stack.scheduler import Scheduler
 from tests.support.proxy import Fault
 from tests.support.saga_stack import Stack
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Let each test run with every scheduler."""
+    named = metafunc.config.getoption("--scheduler")
+    metafunc.parametrize("scheduler", [named] if named else [Scheduler.V1, Scheduler.CHASM], ids=str, scope="module")
 
 
 def test_1_register_writes_edge_owner_fence_and_lease_before_temporal_is_touched(stack: Stack) -> None:

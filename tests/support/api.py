@@ -26,7 +26,9 @@ from temporalio.service import RPCError, RPCStatusCode
 from local.stack.clients import relationships
 from local.stack.issuer import issue
 from local.stack.process import HOST
+from local.stack.scheduler import Scheduler
 from saga_core import ids
+from tests.support import schedulers
 from tests.support.proxy import FaultProxy
 
 SECONDS = 40  # longer than API Gateway lets a request last
@@ -210,6 +212,10 @@ class Api:
             return True
 
         return self.in_loop(describe())
+
+    def maker(self, name: str = "daily") -> Scheduler | None:
+        """The scheduler of Temporal that made a schedule, also if it is deleted; None if none was made."""
+        return self.in_loop(schedulers.maker(self.scheduler, self.id(name)))
 
     def in_loop(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of Temporal's client."""

@@ -26,10 +26,11 @@ from local.aws.step_functions import Backoff
 from local.aws.template import Template
 from local.stack import clients
 from local.stack.endpoints import Endpoints, state_machine_arn
+from local.stack.scheduler import Scheduler
 from saga_core import ids, settings
 from saga_spicedb import spicedb
 from saga_temporal import temporal
-from tests.support import relationships
+from tests.support import relationships, schedulers
 from tests.support.proxy import Fault, FaultProxy
 
 if TYPE_CHECKING:
@@ -167,6 +168,10 @@ class Stack:
                 return None
             raise
 
+    def maker(self, name: str = "daily") -> Scheduler | None:
+        """The scheduler of Temporal that made a schedule, also if it is deleted; None if none was made."""
+        return self.loop.run_until_complete(schedulers.maker(self.scheduler, self._id(name)))
+
     def on_wait(self, state: str, act: Callable[[], object]) -> None:
         """Do something once, while an execution waits in ``state`` before a retry."""
         self.interruptions[state] = act
@@ -224,6 +229,7 @@ def serving(
     Timeouts of functions and tasks are ``time_scale`` times what the template and the machines say.
     """
     spicedb_proxy, temporal_proxy, template = proxies
+    _forget_clients()  # of the stack of another module
     loop = asyncio.new_event_loop()
     stack = Stack(
         spicedb=spicedb_proxy,
@@ -239,9 +245,13 @@ def serving(
         environment.setenv("RPC_TIMEOUT_SECONDS", RPC_SECONDS)
         stack.sfn = clients.stepfunctions(Endpoints(aws_port=int(endpoint_url.rpartition(":")[2])))
         yield stack
+    _forget_clients()
+    loop.close()
+
+
+def _forget_clients() -> None:
     for cached in (spicedb, temporal, settings.call_settings):
         cached.cache_clear()
-    loop.close()
 
 
 @contextmanager
