@@ -24,6 +24,7 @@ from temporalio.api.workflowservice.v1 import (
 )
 
 from local.stack.endpoints import NAMESPACE
+from local.stack.scheduler import Scheduler
 from saga_temporal import MEMO_KEY
 from tests.support.api import Api
 
@@ -157,13 +158,19 @@ def test_a_cron_expression_is_shown_as_it_was_asked_for_until_somebody_edits_the
     assert edited["updated_at"] is not None
 
 
-def test_a_pause_is_not_an_edit(api: Api) -> None:
+def test_a_cron_expression_is_shown_as_it_was_asked_for_after_a_pause(api: Api) -> None:
     api.create(cron_expression="@hourly", interval_seconds=None)
     api.call("POST", f"{api.schedules}/daily/pause", {"note": "holidays"})
 
     paused = api.get().body
-    assert paused["spec"]["cron_expressions"] == ["@hourly"]
-    assert (paused["note"], paused["updated_at"]) == ("holidays", None)
+    assert (paused["note"], paused["spec"]["cron_expressions"]) == ("holidays", ["@hourly"])
+
+
+def test_a_pause_is_an_update_for_the_chasm_scheduler_alone(api: Api) -> None:
+    assert api.create().body["updated_at"] is None
+    api.call("POST", f"{api.schedules}/daily/pause")
+
+    assert (api.get().body["updated_at"] is not None) is (api.maker() is Scheduler.CHASM)
 
 
 def test_a_cron_expression_without_a_calendar_is_shown_as_temporal_has_it(api: Api) -> None:

@@ -89,7 +89,6 @@ def _view(schedule_id: str, found: Memo | None, response: DescribeScheduleRespon
     spec, action, info = response.schedule.spec, response.schedule.action.start_workflow, response.info
     policies, state = response.schedule.policies, response.schedule.state
     agent_id, name = ids.split_schedule_id(schedule_id)
-    updated_at = _time_after_zero(info.update_time)
     return views.ScheduleView(
         schedule_id=schedule_id,
         name=name,
@@ -102,7 +101,7 @@ def _view(schedule_id: str, found: Memo | None, response: DescribeScheduleRespon
             workflow_params=[payloads.decode(payload) for payload in action.input.payloads] or None,
         ),
         spec=views.SpecView(
-            cron_expressions=_cron_expressions(spec, found, changed=updated_at is not None),
+            cron_expressions=_cron_expressions(spec, found),
             intervals_seconds=[i.interval.seconds for i in spec.interval if _is_whole(i)],
             intervals=[_interval(i) for i in spec.interval if not _is_whole(i)],
             start_at=_time_after_zero(spec.start_time),
@@ -119,7 +118,7 @@ def _view(schedule_id: str, found: Memo | None, response: DescribeScheduleRespon
         next_action_times=_times(info.future_action_times),
         last_action_time=max(_times(action.actual_time for action in info.recent_actions), default=None),
         created_at=_time_after_zero(info.create_time),
-        updated_at=updated_at,
+        updated_at=_time_after_zero(info.update_time),
         warnings=[] if info.future_action_times else ["no run is due: the schedule starts no workflow by itself"],
     )
 
@@ -164,14 +163,14 @@ def memo_of(schedule_id: str, message: MemoMessage) -> Memo | None:
         return None
 
 
-def _cron_expressions(spec: ScheduleSpec, found: Memo | None, *, changed: bool) -> list[str]:
-    """The cron expressions as they were asked for while nobody has changed the schedule, else as Temporal has them."""
-    if found and not changed:
-        if found.request is not None:
-            asked = found.request.get("cron_expression")
-            return [str(asked)] if asked else []
-        return [calendar.comment or cron.text(calendar) for calendar in spec.structured_calendar]
-    return [cron.text(calendar) for calendar in spec.structured_calendar]
+def _cron_expressions(spec: ScheduleSpec, found: Memo | None) -> list[str]:
+    """Each calendar as the cron expression that was asked for, while that still means it, else as Temporal has it."""
+    request = (found.request if found else None) or {}  # a memo of version 1
+    asked = str(request.get("cron_expression") or "")
+    return [
+        next((text for text in (calendar.comment, asked) if cron.means(text, calendar)), cron.text(calendar))
+        for calendar in spec.structured_calendar
+    ]
 
 
 def _is_whole(interval: IntervalSpec) -> bool:
