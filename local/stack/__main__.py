@@ -104,7 +104,7 @@ def main() -> int:
                 parts = stack.enter_context(running(endpoints, logs, persist, scheduler))
             stack.callback(console.print, "ending …")
             say(console, f"started; the logs are in {_shown(logs)}", indent=0)
-            say(console, f"Temporal makes new schedules with {scheduler.title}.", indent=0)
+            say(console, scheduler.sentence, indent=0)
             if persist:
                 console.print()
                 say(console, f"Temporal keeps its data in {persist}.", indent=0)

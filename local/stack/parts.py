@@ -34,6 +34,19 @@ def engines(
 
 
 @contextmanager
+def temporal(
+    endpoints: Endpoints, logs: Path, persist: Path | None, scheduler: Scheduler = Scheduler.V1
+) -> Iterator[list[Child]]:
+    """Temporal alone, ready for use. It ends with the block.
+
+    Raises:
+        StartError: as in `engines`.
+    """
+    with _up([_temporal(endpoints, persist, scheduler)], logs) as children:
+        yield children
+
+
+@contextmanager
 def running(
     endpoints: Endpoints, logs: Path, persist: Path | None, scheduler: Scheduler = Scheduler.V1
 ) -> Iterator[list[Child]]:

@@ -40,10 +40,11 @@ class Scheduler(StrEnum):
         return [word for value in values for word in ("--dynamic-config-value", value)]
 
     @property
-    def title(self) -> str:
-        """It, in the words of a person."""
-        return {
+    def sentence(self) -> str:
+        """What it means for a person."""
+        makers = {
             Scheduler.V1: "the V1 scheduler",
             Scheduler.CHASM: "the CHASM scheduler (V2)",
-            Scheduler.MIXED: "either the V1 or the CHASM scheduler (V2), by id",
-        }[self]
+            Scheduler.MIXED: "the V1 or the CHASM scheduler (V2), depending on the id",
+        }
+        return f"Temporal makes new schedules with {makers[self]}."

@@ -13,6 +13,16 @@ continued by another (put another one in its place).
 A trigger that repeats the request id of an earlier one succeeds and starts nothing, also after the schedule is deleted.
 These ids are forgotten too; `forgotten` gives the state of a server that remembers neither them nor what is deleted.
 
+Two schedulers can make schedules, V1 and CHASM (`Rules`), and the server may be switched from one to the other between
+two calls. Each holds the id of what it makes in the other one's records too, by a sentinel that lives for 15 minutes:
+
+- V1's sentinel survives its schedule. Until it ends, the id is *reserved* for CHASM: a create is refused as if the
+  schedule existed, and a describe finds none.
+- A create that CHASM refuses for that reason leaves its own sentinel. That one refuses V1's creates as well; a delete
+  ends it, and succeeds although there was no schedule.
+
+A sentinel ends by itself: take what is deleted out of the state. A server without sentinels is not modelled.
+
 Of what a schedule says, the cron expressions are checked (`_is_valid_cron` tells how far), the intervals and the
 workflow type. A description has the memo, the time of creation, and the schedule as created but for the cron
 expressions, which the server turns into calendars; the defaults that the server fills in and the times of runs are left
@@ -21,6 +31,7 @@ out.
 
 import re
 from dataclasses import dataclass, replace
+from enum import Enum
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -38,15 +49,31 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.service import RPCError, RPCStatusCode
 
 
+class Rules(Enum):
+    """The scheduler that makes schedules, and so whose rules hold.
+
+    On CHASM a create and a delete are two writes each, and others can come between them. Then a delete of what is
+    absent may succeed: beside another delete, or beside a create, whose schedule stays. CHASM_LAX is CHASM where every
+    delete of what is absent succeeds.
+    """
+
+    V1 = "V1"
+    CHASM = "CHASM"
+    CHASM_LAX = "CHASM, where a delete of what is absent succeeds"
+
+
 @dataclass(frozen=True)
 class Stored:
     """A schedule that is there, or that was deleted last under its name.
 
     Attributes:
         schedule, memo: the messages, serialized.
+        request_id: of its create, or of the refused create that left a sentinel.
         created_at: seconds since the epoch.
         deleted: whether it is on record alone.
         triggers: how many triggers took effect; ``trigger_ids`` are their request ids, as far as they are remembered.
+        chasm: whether CHASM made it, and not V1.
+        sentinel: whether a create that CHASM refused has left its sentinel; only of a deleted schedule of V1.
     """
 
     schedule_id: str
@@ -57,6 +84,8 @@ class Stored:
     deleted: bool = False
     triggers: int = 0
     trigger_ids: frozenset[str] = frozenset()
+    chasm: bool = False
+    sentinel: bool = False
 
 
 # At most one for each schedule id.
@@ -87,7 +116,7 @@ _CRON_LIMITS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _CRON_ITEM = re.compile(r"(?:\*|(?P<first>\d+)(?:-(?P<last>\d+))?)(?:/(?P<step>\d+))?")
 
 
-def apply(state: State, method: str, request: Any, now: float) -> tuple[State, Any]:
+def apply(state: State, method: str, request: Any, now: float, rules: Rules = Rules.V1) -> tuple[State, Any]:
     """The state after a call, and its reply: the response or a TemporalFailure. ``method`` is the client's name of it.
 
     Replies are shared between calls: do not change them.
@@ -96,17 +125,19 @@ def apply(state: State, method: str, request: Any, now: float) -> tuple[State, A
         NotImplementedError: the request holds something that the model does not know.
     """
     if not request.schedule_id:
+        if method == "delete_schedule":
+            raise NotImplementedError("a create of the empty id that CHASM refuses leaves a sentinel to be deleted")
         return state, _INVALID
     stored = next((each for each in state if each.schedule_id == request.schedule_id), None)
     match method:
         case "create_schedule":
-            return _create(state, stored, request, now)
+            return _create(state, stored, request, now, chasm=rules is not Rules.V1)
         case "describe_schedule":
             return state, _ABSENT if stored is None or stored.deleted else _described(stored)
         case "delete_schedule":
-            if stored is None or stored.deleted:
-                return state, _ABSENT
-            return state - {stored} | {replace(stored, deleted=True)}, _DELETED
+            if stored is None or (stored.deleted and not stored.sentinel):
+                return state, _DELETED if rules is Rules.CHASM_LAX else _ABSENT
+            return state - {stored} | {replace(stored, deleted=True, sentinel=False)}, _DELETED
         case "patch_schedule":
             return _patch(state, stored, request)
         case _:
@@ -123,29 +154,46 @@ def forgotten(state: State) -> State:
     return frozenset(replace(stored, trigger_ids=frozenset()) for stored in live(state))
 
 
+def reserved(schedule_id: str) -> Stored:
+    """An id without a schedule that CHASM refuses to create: V1's sentinel holds it."""
+    return Stored(schedule_id, b"", b"", "of another create", 0, deleted=True)
+
+
 def error(failure: TemporalFailure) -> RPCError:
     """What a client raises for a failure."""
     status: bytes = Status(code=failure.code.value).SerializeToString()
     return RPCError("as the model has it", failure.code, status)
 
 
-def _create(state: State, stored: Stored | None, request: CreateScheduleRequest, now: float) -> tuple[State, Any]:
+def _create(
+    state: State, stored: Stored | None, request: CreateScheduleRequest, now: float, *, chasm: bool
+) -> tuple[State, Any]:
     creation = _understood(request.SerializeToString())
     if creation is None:
         return state, _INVALID
-    if stored is not None:
-        if stored.request_id == request.request_id:
-            return state, _CREATED
-        if not stored.deleted:
-            return state, _EXISTS_ALREADY
-        state -= {stored}
-    return state | {Stored(request.schedule_id, *creation, request.request_id, now)}, _CREATED
+    if stored is None:
+        return state | {Stored(request.schedule_id, *creation, request.request_id, now, chasm=chasm)}, _CREATED
+    repeated = stored.request_id == request.request_id
+    others = state - {stored}
+    if chasm and not stored.chasm:
+        if stored.deleted and not repeated and not stored.sentinel:
+            return others | {replace(stored, request_id=request.request_id, sentinel=True)}, _EXISTS_ALREADY
+        return state, _EXISTS_ALREADY
+    if stored.chasm and not chasm and not stored.deleted:
+        return state, _EXISTS_ALREADY
+    if repeated:
+        # Of a deleted schedule of CHASM, V1 creates nothing, but its sentinel.
+        return others | {replace(stored, chasm=chasm)}, _CREATED
+    if not stored.deleted or stored.sentinel:
+        return state, _EXISTS_ALREADY
+    return others | {Stored(request.schedule_id, *creation, request.request_id, now, chasm=chasm)}, _CREATED
 
 
 def _patch(state: State, stored: Stored | None, request: PatchScheduleRequest) -> tuple[State, Any]:
     if [field.name for field, _ in request.patch.ListFields()] != ["trigger_immediately"]:
         raise NotImplementedError("the model of Temporal knows no patch but a trigger")
-    if stored and request.request_id in stored.trigger_ids:
+    # CHASM compares no request ids of patches.
+    if stored and not stored.chasm and request.request_id in stored.trigger_ids:
         return state, _PATCHED
     if stored is None or stored.deleted:
         return state, _ABSENT

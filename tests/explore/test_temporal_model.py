@@ -5,11 +5,13 @@ state before the call, which is enough to repeat it.
 """
 
 import asyncio
+import itertools
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,20 +37,26 @@ from temporalio.api.workflowservice.v1 import (
     DescribeScheduleResponse,
     PatchScheduleRequest,
 )
+from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from local.stack import clients
+from local.stack import clients, parts
 from local.stack.endpoints import NAMESPACE, Endpoints
+from local.stack.scheduler import Scheduler
 from saga_core import ids
 from saga_core.steps import Memo, digest
 from saga_temporal import Temporal
 from tests.explore import temporal_model
 from tests.explore.conformance import NO_DEADLINE, REGISTRATIONS, RPC_SECONDS, TIMES, Call, create_request, outcome
-from tests.explore.temporal_model import TemporalFailure
+from tests.explore.temporal_model import Rules, TemporalFailure
+from tests.support import schedulers
 from tests.support.api import eventually
+from tests.support.ports import free_port
 
 NAMES = ["x", "y"]
 LATER = datetime(2100, 1, 1, tzinfo=UTC)  # so that no schedule begins to run
+# Where each id has one scheduler for ever, the answers to one call after another do not show which.
+RULES = {Scheduler.V1: Rules.V1, Scheduler.CHASM: Rules.CHASM, Scheduler.MIXED: Rules.CHASM}
 METHODS = {
     CreateScheduleRequest: "create_schedule",
     DescribeScheduleRequest: "describe_schedule",
@@ -91,7 +99,7 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
                     request_id=chance.choice([registration] * 10 + [""]),
                 ),
                 DescribeScheduleRequest(schedule_id=odd_id),
-                DeleteScheduleRequest(schedule_id=odd_id),
+                DeleteScheduleRequest(schedule_id=schedule_id),
                 PatchScheduleRequest(schedule_id=odd_id, patch=TRIGGER, request_id=chance.choice([registration, ""])),
             ]
         )
@@ -148,12 +156,13 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
 class ModelTemporal:
     """Stands where temporalio's workflow service stands, with the model behind it."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = Rules.V1) -> None:
+        self.rules = rules
         self.state: temporal_model.State = frozenset()
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         async def call(request: Any, *, timeout: timedelta) -> Any:  # noqa: ARG001 - as the service has it
-            self.state, reply = temporal_model.apply(self.state, method, request, time.time())
+            self.state, reply = temporal_model.apply(self.state, method, request, time.time(), self.rules)
             if isinstance(reply, TemporalFailure):
                 raise temporal_model.error(reply)
             return reply
@@ -163,8 +172,13 @@ class ModelTemporal:
 
 def temporal_reply(service: Any, request: Any, run: Callable[[Awaitable[Any]], Any]) -> Any:
     """What the service answers; of a description, what the model has too."""
+    return run(reply_of(service, request))
+
+
+async def reply_of(service: Any, request: Any) -> Any:
+    """As `temporal_reply`."""
     try:
-        reply = run(getattr(service, METHODS[type(request)])(request, timeout=timedelta(seconds=RPC_SECONDS)))
+        reply = await getattr(service, METHODS[type(request)])(request, timeout=timedelta(seconds=RPC_SECONDS))
     except RPCError as error:
         return TemporalFailure(error.status)
     if not isinstance(reply, DescribeScheduleResponse):
@@ -184,27 +198,104 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture(scope="module")
-def temporal_service(running_engines: Endpoints, loop: asyncio.AbstractEventLoop) -> Any:
-    return loop.run_until_complete(clients.temporal(running_engines)).workflow_service
+def client(running_engines: Endpoints, loop: asyncio.AbstractEventLoop) -> Client:
+    return loop.run_until_complete(clients.temporal(running_engines))
 
 
-def test_the_model_of_temporal_answers_as_temporal_does(temporal_service: Any, loop: asyncio.AbstractEventLoop) -> None:
-    for seed in range(30 * TIMES):
+@pytest.fixture(scope="module")
+def temporal_service(client: Client) -> Any:
+    return client.workflow_service
+
+
+def compare(
+    service: Any, model: ModelTemporal, chance: random.Random, agent_id: str, run: Callable[[Awaitable[Any]], Any]
+) -> None:
+    """Make some calls to both, and see that the replies are the same, and at the end what they have."""
+    for number in range(chance.choice([5, 25])):
+        before = sorted(model.state, key=str)
+        call = some_temporal_call(chance, agent_id, run)
+        real, modelled = call.make(service), call.make(model)
+        assert modelled == real, f"{number}: {call.description}, on {model.rules.value} with {before}"
+    for name in NAMES:
+        describe = DescribeScheduleRequest(namespace=NAMESPACE, schedule_id=ids.schedule_id(agent_id, name))
+        real, modelled = (temporal_reply(each, describe, run) for each in (service, model))
+        assert modelled == real, f"{name} at the end, on {model.rules.value}"
+
+
+def test_the_model_of_temporal_answers_as_temporal_does(
+    client: Client, scheduler: Scheduler, loop: asyncio.AbstractEventLoop
+) -> None:
+    makers: set[Scheduler | None] = set()
+    for seed in range(40 * TIMES):
         chance = random.Random(seed)  # noqa: S311 - test data
-        agent_id, model = uuid.uuid4().hex, ModelTemporal()
-        for _ in range(25):
-            before = sorted(model.state, key=str)
-            call = some_temporal_call(chance, agent_id, loop.run_until_complete)
-            real, modelled = call.make(temporal_service), call.make(model)
-            assert modelled == real, f"{seed}: {call.description}, with {before}"
+        agent_id, model = uuid.uuid4().hex, ModelTemporal(RULES[scheduler])
+        compare(client.workflow_service, model, chance, agent_id, loop.run_until_complete)
         for name in NAMES:
             schedule_id = ids.schedule_id(agent_id, name)
-            for request in (DescribeScheduleRequest, DeleteScheduleRequest):
-                ask = request(namespace=NAMESPACE, schedule_id=schedule_id)
-                real, modelled = (
-                    temporal_reply(service, ask, loop.run_until_complete) for service in (temporal_service, model)
-                )
-                assert modelled == real, f"{seed}: at its end"
+            delete = DeleteScheduleRequest(namespace=NAMESPACE, schedule_id=schedule_id)
+            real, modelled = (
+                temporal_reply(service, delete, loop.run_until_complete) for service in (client.workflow_service, model)
+            )
+            assert modelled == real, f"{seed}: at its end"
+            makers.add(loop.run_until_complete(schedulers.maker(client, schedule_id)))
+    assert schedulers.are_of(scheduler, makers)
+
+
+@pytest.mark.slow
+def test_the_model_of_temporal_answers_as_a_server_does_that_is_switched_between_its_schedulers(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop
+) -> None:
+    endpoints, run = Endpoints(temporal_port=free_port(), temporal_ui_port=free_port()), loop.run_until_complete
+    agents = [(random.Random(seed), uuid.uuid4().hex, ModelTemporal()) for seed in range(8 * TIMES)]  # noqa: S311
+    met: set[tuple[bool, bool, bool]] = set()
+    for scheduler in (Scheduler.CHASM, Scheduler.V1, Scheduler.CHASM, Scheduler.V1):
+        with parts.temporal(endpoints, tmp_path, tmp_path, scheduler):
+            client = run(clients.temporal(endpoints))
+            for chance, agent_id, model in agents:
+                model.rules = RULES[scheduler]
+                compare(client.workflow_service, model, chance, agent_id, run)
+            stored = frozenset(stored for _, _, model in agents for stored in model.state)
+            met |= {(each.chasm, each.deleted, each.sentinel) for each in stored}
+            for each in temporal_model.live(stored):
+                assert (run(schedulers.maker(client, each.schedule_id)) is Scheduler.CHASM) is each.chasm
+    assert len(met) == 5, "both schedulers' schedules, there and deleted, and the sentinel of a refused create"
+
+
+def test_calls_at_once_are_answered_as_the_model_answers_them_in_some_order(
+    client: Client, scheduler: Scheduler, loop: asyncio.AbstractEventLoop
+) -> None:
+    run = loop.run_until_complete
+
+    def explain(state: temporal_model.State, calls: Sequence[Any]) -> Iterator[tuple[dict[int, Any], Any]]:
+        """The replies to the calls by number, and the description afterwards, for each order and choice of rules."""
+        choices = [Rules.V1] if scheduler is Scheduler.V1 else [Rules.CHASM, Rules.CHASM_LAX]
+        for order in itertools.permutations(range(len(calls))):
+            for rules in itertools.product(choices, repeat=len(calls)):
+                model, replies = ModelTemporal(), {}
+                model.state = state
+                for number, model.rules in zip(order, rules, strict=True):
+                    replies[number] = temporal_reply(model, calls[number], run)
+                yield replies, temporal_reply(model, describe, run)
+
+    for seed in range(40 * TIMES):
+        chance, create = random.Random(seed), create_message()  # noqa: S311 - test data
+        describe = DescribeScheduleRequest(namespace=NAMESPACE, schedule_id=create.schedule_id)
+        delete = DeleteScheduleRequest(namespace=NAMESPACE, schedule_id=create.schedule_id)
+        another = CreateScheduleRequest()
+        another.CopyFrom(create)
+        another.request_id = "two"
+        another.memo.fields["key"].data = b"another"
+        model = ModelTemporal(RULES[scheduler])
+        earlier: Sequence[Any] = chance.choice([(), (create,), (create, delete)])
+        for call in earlier:
+            assert temporal_reply(client.workflow_service, call, run) == temporal_reply(model, call, run)
+        calls = chance.choices([create, another, delete, delete], k=chance.choice([2, 3]))
+
+        async def at_once(calls: Sequence[Any] = calls) -> list[Any]:
+            return await asyncio.gather(*(reply_of(client.workflow_service, call) for call in calls))
+
+        found = dict(enumerate(run(at_once()))), temporal_reply(client.workflow_service, describe, run)
+        assert found in list(explain(model.state, calls)), f"{seed}: {[METHODS[type(call)] for call in calls]}"
 
 
 def test_the_model_of_temporal_tells_when_a_schedule_was_created(
