@@ -26,7 +26,7 @@ help: ## list the targets
 	@echo "Each target sets up what it needs at its first run, a minute each: .venv and node_modules for run and the tests;"
 	@echo ".tools (SAM CLI, checkov, pre-commit, uv) only for check, sam-local, hooks and lock."
 
-run: $(VENV) $(NODE) ## start the laptop stack and show the main job on it (ONCE=1: end after it; PERSIST=dir: keep Temporal's data)
+run: $(VENV) $(NODE) ## start the laptop stack and show the main job on it (ONCE=1: end after it; PERSIST=dir: keep Temporal's data; TEMPORAL_SCHEDULER=chasm)
 	@.venv/bin/python -m local.stack
 
 # Two processes, each with engines of its own. Tests run as well in one: ARGS="-n 0".
@@ -45,7 +45,7 @@ test: $(VENV) $(NODE) ## run every test but the slow ones and those that need Do
 	@$(PYTEST) -m "not slow" $(ARGS)
 
 .PHONY: exhaustive
-exhaustive: $(VENV) $(NODE) ## run what takes minutes: every fault, every interleaving with two faults, storms, many random requests
+exhaustive: $(VENV) $(NODE) ## run what takes minutes: every fault, every interleaving with two faults, storms, both schedulers of Temporal, many random requests
 	@.venv/bin/python -m tests.exhaustive
 
 .PHONY: coverage

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from saga_core.errors import ConfigurationError
+from saga_core.settings import SpiceDBSettings
 from tests.support.machines import DEFINITIONS, ROOT, State, targets, tasks, template
 
 FUNCTIONS = {function.logical_id: function for function in template().functions}
@@ -122,9 +124,27 @@ def test_the_slowest_path_ends_before_the_machines_timeout(machine: str) -> None
     assert definition["TimeoutSeconds"] <= 300, "an Express execution ends after five minutes"
 
 
+def lease() -> int:
+    """Seconds."""
+    return int(FUNCTIONS["RegisterFunction"].environment["LEASE_SECONDS"])
+
+
 def test_a_lease_outlasts_its_create_and_a_delete_that_began_while_it_was_live() -> None:
     """So where a delete finds the lease over, the create was over before the delete looked into Temporal."""
-    lease = int(FUNCTIONS["RegisterFunction"].environment["LEASE_SECONDS"])
     machines = sum(definition["TimeoutSeconds"] for definition in DEFINITIONS.values())
 
-    assert machines + 60 <= lease, "a minute for clocks that differ"
+    assert machines + 60 <= lease(), "a minute for clocks that differ"
+
+
+def test_a_lease_is_over_before_temporals_sentinels_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So while a create may be in flight, no other scheduler of Temporal's makes a second schedule of its id."""
+    monkeypatch.setenv("SPICEDB_ENDPOINT", "spicedb:50051")
+    monkeypatch.setenv("SPICEDB_TOKEN_SECRET", "plain:local")
+    monkeypatch.delenv("LEASE_SECONDS", raising=False)
+    sentinel = 900
+
+    assert lease() < sentinel
+    assert SpiceDBSettings.load().lease_seconds == lease()
+    monkeypatch.setenv("LEASE_SECONDS", str(sentinel))
+    with pytest.raises(ConfigurationError, match=r"LEASE_SECONDS: .* less than 900"):
+        SpiceDBSettings.load()

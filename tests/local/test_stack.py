@@ -35,7 +35,7 @@ UP = "The stack is up."
 IN_THE_SHOW = "1  A schedule is created"
 MACHINES = "arn:aws:states:us-east-1:123456789012:stateMachine:"
 # What the environment of a second terminal does not have.
-NOT_OURS = ("ONCE", "PERSIST", *PORTS)
+NOT_OURS = ("ONCE", "PERSIST", "TEMPORAL_SCHEDULER", *PORTS)
 
 
 @dataclass
@@ -409,6 +409,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(stack: Run, tmp_path: Path, va
             {"SPICEDB_PORT": "64999", "TEMPORAL_PORT": "64999"},
             "SPICEDB_PORT and TEMPORAL_PORT are both 64999; each needs its own port",
         ),
+        ({"TEMPORAL_SCHEDULER": "V2"}, "TEMPORAL_SCHEDULER=V2 is not one of v1, chasm, mixed"),
         ({"PERSIST": __file__}, f"PERSIST={__file__} cannot be a folder: File exists"),
         (
             {"SPICEDB_LIBRARY_PATH": "/nowhere"},
@@ -468,8 +469,9 @@ def test_what_it_started_ends_with_a_supervisor_that_is_killed(tmp_path: Path) -
 
 
 def test_once_it_ends_after_a_good_show(tmp_path: Path) -> None:
-    with started(tmp_path, {"ONCE": "1"}) as run:
+    with started(tmp_path, {"ONCE": "1", "TEMPORAL_SCHEDULER": "chasm"}) as run:
         assert run.wait() == 0
+        assert "\nTemporal makes new schedules with the CHASM scheduler (V2).\n" in run.out()
         assert run.out().endswith("Every step did what it should.\nending …\n")
         assert run.err() == ""
         assert not run.processes()

@@ -29,12 +29,14 @@ from local.stack import clients
 from local.stack.endpoints import NAMESPACE, Endpoints, state_machine_arn
 from local.stack.parts import ROOT, engines, parameters
 from local.stack.process import Child
+from local.stack.scheduler import Scheduler
 from saga_core import ids, settings
 from saga_core.deadlines import Deadline
 from saga_core.errors import TemporalUnavailable
 from saga_spicedb import spicedb
 from saga_temporal import temporal
 from tests.saga.storm_executions import ExecutionRequest, ExecutionResult
+from tests.support import schedulers
 from tests.support.ports import free_port
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.relationships import remove_all
@@ -170,6 +172,14 @@ class Storm:
 
         return self.loop.run_until_complete(memos())
 
+    def makers(self) -> list[Scheduler | None]:
+        """For each name that was used, the scheduler of Temporal that made its latest schedule; None without one."""
+
+        async def ask() -> list[Scheduler | None]:
+            return await asyncio.gather(*(schedulers.maker(self.scheduler, name) for name in self.names()))
+
+        return self.loop.run_until_complete(ask())
+
     def differences(self) -> dict[str, str]:
         """The schedules for which the two systems differ, each with what happened to it. Leases are ignored."""
         wanted, held = registered(self.scheduled()), self.held()
@@ -204,17 +214,17 @@ class Storm:
 
 
 @contextmanager
-def storm_stack(folder: Path) -> Iterator[Storm]:
+def storm_stack(folder: Path, scheduler: Scheduler) -> Iterator[Storm]:
     """A stack of its own: engines, a proxy in front of each, functions that are sometimes slow, machines."""
     endpoints = Endpoints(spicedb_port=free_port(), temporal_port=free_port(), temporal_ui_port=free_port())
     loop = asyncio.new_event_loop()
-    with engines(endpoints, folder, folder) as children:
+    with engines(endpoints, folder, folder, scheduler) as children:
         server = next(child for child in children if child.name == "Temporal")
-        scheduler = loop.run_until_complete(clients.temporal(endpoints))
+        client = loop.run_until_complete(clients.temporal(endpoints))
 
         def temporal_answers() -> bool:
             ask = DescribeNamespaceRequest(namespace=NAMESPACE)
-            asking = scheduler.workflow_service.describe_namespace(ask, timeout=timedelta(seconds=1))
+            asking = client.workflow_service.describe_namespace(ask, timeout=timedelta(seconds=1))
             try:
                 loop.run_until_complete(asking)
             except RPCError:
@@ -246,7 +256,7 @@ def storm_stack(folder: Path) -> Iterator[Storm]:
                 storm = Storm(
                     proxies={"spicedb": spicedb_proxy, "temporal": temporal_proxy},
                     authorization=clients.spicedb(endpoints),
-                    scheduler=scheduler,
+                    scheduler=client,
                     loop=loop,
                     restart_temporal=restart_temporal,
                 )

@@ -1,10 +1,11 @@
 """A storm: hundreds of executions on 50 names while both engines fail again and again. Afterwards nothing differs.
 
 What happens is drawn from a random seed, which is printed. STORM_SEED=<number> draws the same again, although threads
-interleave differently each time. The engines are this test's own. Temporal is cut off, and killed and started again on
-its data. SpiceDB, whose memory would not survive that, is only cut off. Before a cut some calls take effect and their
-replies are lost. Retries wait as long as on AWS, so that some outlive an outage and some do not. Half-way there is a
-pause in which all leases expire, so that the second half takes over what the first one left.
+interleave differently each time. `--scheduler` chooses the scheduler of Temporal. The engines are this test's own.
+Temporal is cut off, and killed and started again on its data. SpiceDB, whose memory would not survive that, is only cut
+off. Before a cut some calls take effect and their replies are lost. Retries wait as long as on AWS, so that some
+outlive an outage and some do not. Half-way there is a pause in which all leases expire, so that the second half takes
+over what the first one left.
 """
 
 import os
@@ -21,9 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from local.stack.clients import own_agent
+from local.stack.scheduler import Scheduler
 from tests.saga.storm import AT_A_TIME, LIMIT_SECONDS, Storm, registered, storm_stack
 from tests.saga.storm_executions import AGENTS, ExecutionResult, deletion, drawn
 from tests.saga.storm_judgement import ERRORS, explains, is_plausible
+from tests.support import schedulers
 from tests.support.proxy import Fault
 
 OUTAGE_SECONDS = 5.0  # the longest outage, if no retry meets it
@@ -116,12 +119,12 @@ def summary(
 @pytest.mark.parametrize(
     "executions", [200, *(pytest.param(500, id=f"500, {storm}", marks=pytest.mark.slow) for storm in ("a", "b", "c"))]
 )
-def test_after_a_storm_the_two_systems_do_not_differ(tmp_path: Path, executions: int) -> None:
+def test_after_a_storm_the_two_systems_do_not_differ(tmp_path: Path, executions: int, scheduler: Scheduler) -> None:
     seed = int(os.environ.get("STORM_SEED") or random.SystemRandom().randrange(1_000_000))
     print(f"STORM_SEED={seed}")
     rng = random.Random(seed)  # noqa: S311 - no secret
     began = time.monotonic()
-    with storm_stack(tmp_path) as storm:
+    with storm_stack(tmp_path, scheduler) as storm:
         for agent in AGENTS:
             own_agent(storm.authorization, agent, "alice")
         half = executions // 2
@@ -139,6 +142,7 @@ def test_after_a_storm_the_two_systems_do_not_differ(tmp_path: Path, executions:
         assert [str(answer) for answer in storm.answers[executions:] if not answer.finished] == []
         differences = storm.differences()
         assert not differences, "\n".join(differences.values())
+        assert schedulers.are_of(scheduler, storm.makers())
         assert {answer.error for answer in stormy if answer.error} <= ERRORS
         repeated = Counter(backoff.execution_arn for backoff in storm.retries if backoff.state == "DeleteSchedule")
         for name in sorted(storm.names()):

@@ -57,14 +57,14 @@ class SpiceDBSettings(FromEnvironment):
         spicedb_token_secret: reference to the pre-shared key.
         spicedb_ca_secret: reference to the PEM of a private certificate authority, if the server has one.
         lease_seconds: how long a create counts as in flight; longer than the timeouts of the create and the delete
-            machine together.
+            machine together, and shorter than the 15 minutes for which Temporal's sentinels live (docs/adr/0003).
     """
 
     spicedb_endpoint: Address
     spicedb_tls: bool = True
     spicedb_token_secret: SecretReference
     spicedb_ca_secret: SecretReference | None = None
-    lease_seconds: int = Field(default=720, gt=0)
+    lease_seconds: int = Field(default=720, gt=0, lt=900)
 
 
 class TemporalSettings(FromEnvironment):

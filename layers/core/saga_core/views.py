@@ -63,7 +63,8 @@ class ScheduleView(Model):
         note: why the schedule was paused, or another note of a person.
         num_actions_missed: runs that the catch-up window left out.
         last_action_time: the latest start of a run.
-        updated_at: when the schedule was last changed by another tool; null if never.
+        updated_at: when the schedule was last changed; null if never. Temporal's V1 scheduler does not count pauses,
+            unpauses and triggers, its CHASM scheduler does.
         warnings: what its creator probably did not intend, such as a schedule that never runs.
     """
 
