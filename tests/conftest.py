@@ -1,5 +1,6 @@
 """What several folders of tests share."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -9,6 +10,7 @@ import pytest
 from local.stack.endpoints import Endpoints
 from local.stack.parts import engines
 from local.stack.scheduler import Scheduler
+from tests.support import schedulers
 from tests.support.ports import free_port
 
 # Whatever starts an engine. A module that imports one of them starts its own.
@@ -40,6 +42,7 @@ def _engines_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
         def start(scheduler: Scheduler) -> Endpoints:
             endpoints = Endpoints(spicedb_port=free_port(), temporal_port=free_port(), temporal_ui_port=free_port())
             running.enter_context(engines(endpoints, tmp_path_factory.mktemp("logs"), None, scheduler))
+            asyncio.run(schedulers.prove(endpoints, scheduler))
             return endpoints
 
         yield start
@@ -47,5 +50,8 @@ def _engines_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
 
 @pytest.fixture(scope="module")
 def running_engines(_engines_of: Callable[[Scheduler], Endpoints], scheduler: Scheduler) -> Endpoints:
-    """SpiceDB and Temporal, started once in each process for all of its tests, which use names of their own."""
+    """SpiceDB and Temporal, started once in each process for all of its tests, which use names of their own.
+
+    It is seen that Temporal makes schedules with the scheduler that is asked for.
+    """
     return _engines_of(scheduler)

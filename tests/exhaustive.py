@@ -15,12 +15,25 @@ _PYTEST = (sys.executable, "-m", "pytest")
 _PARALLEL = ("-n", "2", "--dist", "worksteal")
 _MATRIX = "tests/saga/test_fault_matrix.py"
 _FUZZ_EXAMPLES = "200"  # for each route
+_FUZZ = "tests/api/test_fuzz.py"
+# What Temporal's scheduler matters to: the promises, a storm, the HTTP API, and the model of Temporal.
+_ON_TEMPORAL = (
+    *("tests/saga/test_promises.py", "tests/saga/test_storm.py"),
+    *("tests/api", f"--ignore={_FUZZ}", "tests/explore/test_temporal_model.py"),
+)
+
+
+def _on(scheduler: str) -> tuple[str, ...]:
+    return (*_PYTEST, *_PARALLEL, "-m", "not slow", "--scheduler", scheduler, *_ON_TEMPORAL)
+
 
 PARTS = {
     "every case of the fault matrix": (*_PYTEST, *_PARALLEL, _MATRIX),
     "the other slow tests, storms of several seeds": (*_PYTEST, "-m", "slow", f"--ignore={_MATRIX}"),
     "every scenario of the explorer with two faults": (sys.executable, "-m", "tests.explore"),
-    f"{_FUZZ_EXAMPLES} random requests a route": (*_PYTEST, *_PARALLEL, "--timeout", "0", "tests/api/test_fuzz.py"),
+    f"{_FUZZ_EXAMPLES} random requests a route": (*_PYTEST, *_PARALLEL, "--timeout", "0", _FUZZ),
+    "promises, storm, API and model on Temporal's CHASM scheduler": _on("chasm"),
+    "the same with both schedulers of Temporal at once": _on("mixed"),
 }
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from local.stack.endpoints import Endpoints
-from local.stack.scheduler import Scheduler
 from saga_api import executions
 from tests.support.api import Api
 from tests.support.api_stack import fresh, serving
@@ -18,12 +17,10 @@ def _module_api(running_engines: Endpoints) -> Iterator[Api]:
 
 
 @pytest.fixture
-def api(_module_api: Api, scheduler: Scheduler) -> Iterator[Api]:
+def api(_module_api: Api) -> Iterator[Api]:
     """The API, without faults, with a new agent that alice owns. Retries do not wait."""
     with fresh(_module_api) as api:
         yield api
-    if (made_by := api.maker()) and scheduler is not Scheduler.MIXED:
-        assert made_by is scheduler, "the wrong scheduler of Temporal made the schedule of this test"
 
 
 @pytest.fixture

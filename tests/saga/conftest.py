@@ -7,7 +7,6 @@ import pytest
 from local.aws.template import Template
 from local.stack.endpoints import Endpoints
 from local.stack.parts import parameters
-from local.stack.scheduler import Scheduler
 from tests.support.machines import ROOT
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.saga_stack import Stack, fresh, serving
@@ -30,12 +29,10 @@ def _module_stack(running_engines: Endpoints, _proxies: tuple[FaultProxy, FaultP
 
 
 @pytest.fixture
-def stack(_module_stack: Stack, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+def stack(_module_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """The running stack. Retries do not wait; they are recorded (`Stack.waits`)."""
     with fresh(_module_stack, monkeypatch) as stack:
         yield stack
-        if (made_by := stack.maker()) and scheduler is not Scheduler.MIXED:
-            assert made_by is scheduler, "the wrong scheduler of Temporal made the schedule of this test"
 
 
 @pytest.fixture

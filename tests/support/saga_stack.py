@@ -26,11 +26,10 @@ from local.aws.step_functions import Backoff
 from local.aws.template import Template
 from local.stack import clients
 from local.stack.endpoints import Endpoints, state_machine_arn
-from local.stack.scheduler import Scheduler
 from saga_core import ids, settings
 from saga_spicedb import spicedb
 from saga_temporal import temporal
-from tests.support import relationships, schedulers
+from tests.support import relationships
 from tests.support.proxy import Fault, FaultProxy
 
 if TYPE_CHECKING:
@@ -167,10 +166,6 @@ class Stack:
             if error.status is RPCStatusCode.NOT_FOUND:
                 return None
             raise
-
-    def maker(self, name: str = "daily") -> Scheduler | None:
-        """The scheduler of Temporal that made a schedule, also if it is deleted; None if none was made."""
-        return self.loop.run_until_complete(schedulers.maker(self.scheduler, self._id(name)))
 
     def on_wait(self, state: str, act: Callable[[], object]) -> None:
         """Do something once, while an execution waits in ``state`` before a retry."""
