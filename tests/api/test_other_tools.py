@@ -158,6 +158,31 @@ def test_a_cron_expression_is_shown_as_it_was_asked_for_until_somebody_edits_the
     assert edited["updated_at"] is not None
 
 
+CRONS = (
+    *("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly", " 0  9 * * * "),
+    *(
+        "0 9 * * MON-FRI",
+        "0 9 * * sat,sunday",
+        "0 9 * * 7",
+        "0 9 * * 5-7",
+        "0 9 * * 1-7/2",
+        "0 9 * * */7",
+        "0 9 * * 0-7",
+    ),
+    *("*/15 8-18/2,23 1,15 jan-mar,SEPT *", "5/20 0 * * *", "59 23 31 12 0", "0 0 * * * 2030-2034/2", "0 0 * * * */10"),
+    *("30 0 0 * * * *", "*/7 1 2 3 4 5 2099", "CRON_TZ=Asia/Tokyo 0 6 * * *", "0 6 * * *#", "0 6 * * * # a # b"),
+)
+
+
+def test_a_cron_expression_of_any_form_is_shown_as_it_was_asked_for(api: Api) -> None:
+    asked = {f"cron-{number}": cron for number, cron in enumerate(CRONS)}
+
+    created = {name: api.create(name, cron_expression=cron, interval_seconds=None).body for name, cron in asked.items()}
+
+    shown = {name: body["spec"]["cron_expressions"] for name, body in created.items()}
+    assert shown == {name: [cron.strip()] for name, cron in asked.items()}
+
+
 def test_a_cron_expression_is_shown_as_it_was_asked_for_after_a_pause(api: Api) -> None:
     api.create(cron_expression="@hourly", interval_seconds=None)
     api.call("POST", f"{api.schedules}/daily/pause", {"note": "holidays"})

@@ -39,10 +39,10 @@ MACHINES = {name: DEFINITIONS[name.replace("-", "_")] for name in ("create-sched
 
 
 @pytest.fixture(scope="module")
-def machines(_session: Stack, _proxies: tuple[FaultProxy, FaultProxy, Template]) -> Iterator[StepFunctions]:
+def machines(_module_stack: Stack, _proxies: tuple[FaultProxy, FaultProxy, Template]) -> Iterator[StepFunctions]:
     """The machines of the stack once more, without HTTP in front of them, and with patient functions."""
     template = _proxies[2]
-    machines = StepFunctions(LambdaRuntime(template.functions), on_backoff=_session.waited)
+    machines = StepFunctions(LambdaRuntime(template.functions), on_backoff=_module_stack.waited)
     for machine in template.state_machines:
         if machine.name in MACHINES:
             machines.deploy(machine)
@@ -55,13 +55,13 @@ def machines(_session: Stack, _proxies: tuple[FaultProxy, FaultProxy, Template])
 
 
 @pytest.fixture(scope="module")
-def bystander(_session: Stack) -> tuple[str, Holdings]:
+def bystander(_module_stack: Stack) -> tuple[str, Holdings]:
     """An agent of alice's with a schedule in both systems, and what they hold of it."""
-    _session.agent = f"agent-{uuid.uuid4().hex[:12]}"
-    _session.own_agent("alice")
-    scene = Scene(_session, "bystander")
+    _module_stack.agent = f"agent-{uuid.uuid4().hex[:12]}"
+    _module_stack.own_agent("alice")
+    scene = Scene(_module_stack, "bystander")
     scene.earlier(scene.request())
-    return _session.agent, scene.holdings()
+    return _module_stack.agent, scene.holdings()
 
 
 @pytest.fixture
