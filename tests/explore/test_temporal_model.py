@@ -261,6 +261,19 @@ def test_the_model_of_temporal_answers_as_a_server_does_that_is_switched_between
     assert len(met) == 5, "both schedulers' schedules, there and deleted, and the sentinel of a refused create"
 
 
+def test_a_reserved_id_of_the_model_has_no_schedule_and_refuses_those_of_chasm_alone() -> None:
+    create = create_message()
+    describe = DescribeScheduleRequest(namespace=NAMESPACE, schedule_id=create.schedule_id)
+    state = frozenset({temporal_model.reserved(create.schedule_id)})
+
+    def codes(rules: Rules) -> list[RPCStatusCode | None]:
+        replies = [temporal_model.apply(state, METHODS[type(each)], each, 0, rules)[1] for each in (create, describe)]
+        return [reply.code if isinstance(reply, TemporalFailure) else None for reply in replies]
+
+    assert codes(Rules.CHASM) == [RPCStatusCode.ALREADY_EXISTS, RPCStatusCode.NOT_FOUND]
+    assert codes(Rules.V1) == [None, RPCStatusCode.NOT_FOUND]
+
+
 def test_calls_at_once_are_answered_as_the_model_answers_them_in_some_order(
     client: Client, scheduler: Scheduler, loop: asyncio.AbstractEventLoop
 ) -> None:
