@@ -11,15 +11,14 @@ from local.stack import parts
 from local.stack.endpoints import Endpoints
 from local.stack.scheduler import Scheduler
 from tests.support.api import Api, eventually
+from tests.support.api_stack import serving
 from tests.support.ports import free_port
 
 Serve = Callable[[Scheduler], AbstractContextManager[Api]]
 
 
 @pytest.fixture
-def on(
-    running_engines: Endpoints, tmp_path: Path
-) -> Serve:
+def on(running_engines: Endpoints, tmp_path: Path) -> Serve:
     """Starts the API on a Temporal with this scheduler, and with the data of the Temporal before it."""
     endpoints = replace(running_engines, temporal_port=free_port(), temporal_ui_port=free_port())
 

@@ -105,7 +105,7 @@ FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
         "last_action_time": ("when the last run was started; ISO 8601 in UTC; null before the first", None),
         "created_at": ("when the schedule was created; ISO 8601 in UTC", "2026-11-25T04:49:51.247246Z"),
         "updated_at": (
-            "when another tool last changed the schedule; ISO 8601 in UTC; null if never",
+            "when the schedule was last changed, as Temporal has it; ISO 8601 in UTC; null if never",
             None,
         ),
         "warnings": ("what the creator probably did not intend, a sentence each; empty for nothing", []),
