@@ -192,8 +192,8 @@ def _create(
 def _patch(state: State, stored: Stored | None, request: PatchScheduleRequest) -> tuple[State, Any]:
     if [field.name for field, _ in request.patch.ListFields()] != ["trigger_immediately"]:
         raise NotImplementedError("the model of Temporal knows no patch but a trigger")
-    # CHASM compares no request ids of patches.
-    if stored and not stored.chasm and request.request_id in stored.trigger_ids:
+    # CHASM compares no request ids of patches. A sentinel takes patches, and does nothing.
+    if stored and (stored.sentinel or (not stored.chasm and request.request_id in stored.trigger_ids)):
         return state, _PATCHED
     if stored is None or stored.deleted:
         return state, _ABSENT

@@ -140,6 +140,7 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
             unknown: dict[str, Any] = {
                 "next_action_times": [],
                 "created_at": None,
+                "updated_at": None,  # CHASM sets it at every patch
                 "warnings": [],
                 "overlap_policy": None,
                 "catchup_window_seconds": None,
@@ -353,13 +354,15 @@ def test_the_model_of_temporal_takes_the_cron_expressions_that_temporal_takes(
 
 
 def test_a_trigger_that_repeats_a_request_id_starts_nothing_in_the_model_as_in_temporal(
-    temporal_service: Any, loop: asyncio.AbstractEventLoop
+    client: Client, temporal_service: Any, loop: asyncio.AbstractEventLoop
 ) -> None:
     create = create_message()
     create.schedule.policies.overlap_policy = ScheduleOverlapPolicy.SCHEDULE_OVERLAP_POLICY_ALLOW_ALL
+    temporal_reply(temporal_service, create, loop.run_until_complete)
+    if loop.run_until_complete(schedulers.maker(client, create.schedule_id)) is Scheduler.CHASM:
+        pytest.skip("CHASM compares no request ids of triggers, and starts one run for those of one second")
     model = ModelTemporal()
-    for service in (temporal_service, model):
-        temporal_reply(service, create, loop.run_until_complete)
+    temporal_reply(model, create, loop.run_until_complete)
 
     for number, request_id in enumerate(["one", "one", "two", "one", "two"]):
         trigger = PatchScheduleRequest(
