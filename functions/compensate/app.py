@@ -4,14 +4,15 @@ from saga_core.deadlines import Deadline
 from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings
 from saga_core.steps import CompensateStep
-from saga_spicedb import spicedb
+from saga_spicedb import Removal, spicedb
 
 
 @saga_step
 def handler(event: Event, context: Context) -> Result:
-    """Undo the register of a ``CompensateStep``, under its own fence; or clear what an interrupted create left.
+    """Undo the register of a ``CompensateStep``, under its own fence; or clear what another operation left.
 
-    Returns ``{removed}``: false where nothing of that operation was left, which is not an error.
+    Returns ``{removed, more}``: removed is false where nothing of that operation was left, which is not an error; more
+    is true where time ran out before everything was removed.
 
     Raises:
         InvalidRequest, AuthorizationUnavailable, ConfigurationError.
@@ -20,11 +21,11 @@ def handler(event: Event, context: Context) -> Result:
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
     schedule_id = step.request.schedule_id
     if step.stale:
-        removed = spicedb().clear(schedule_id, step.stale.registration, deadline)
-        logger.warning("stale registration cleared", schedule_id=schedule_id, stale=step.stale, removed=removed)
+        removal = spicedb().clear(schedule_id, step.stale.registration, deadline)
+        logger.warning("stale registration cleared", schedule_id=schedule_id, stale=step.stale, removal=removal)
         count("StaleCleared")
     else:
-        removed = spicedb().remove(schedule_id, step.registration, deadline)
-        logger.warning("create compensated", schedule_id=schedule_id, removed=removed)
+        removal = spicedb().remove(schedule_id, step.registration, deadline)
+        logger.warning("create compensated", schedule_id=schedule_id, removal=removal)
         count("Compensated")
-    return {"removed": removed}
+    return {"removed": removal is not Removal.NOT_OURS, "more": removal is Removal.MORE}

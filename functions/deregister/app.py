@@ -4,15 +4,16 @@ from saga_core.deadlines import Deadline
 from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings
 from saga_core.steps import DeregisterStep
-from saga_spicedb import spicedb
+from saga_spicedb import Removal, spicedb
 
 
 @saga_step
 def handler(event: Event, context: Context) -> Result:
-    """Remove every relationship of the schedule of a ``DeregisterStep``.
+    """Remove every relationship of the schedule of a ``DeregisterStep``; or clear what ``stale`` left.
 
-    Returns ``{deregistered, again}``: deregistered is false where a create in flight holds the name; again is true
-    where the create of the deleted schedule may still be in flight, so that the machine must look for it again.
+    Returns ``{removed, more, holder}``: removed says whether this call removed any; more is true where time ran out
+    before everything was removed; holder is who else holds the name, null for nobody or where that was not looked at.
+    Definitions of release 0.1 read ``{deregistered, again}``.
 
     Raises:
         InvalidRequest, AuthorizationUnavailable, ConfigurationError.
@@ -20,8 +21,19 @@ def handler(event: Event, context: Context) -> Result:
     step = DeregisterStep.parse(event)
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
     schedule_id = step.request.schedule_id
-    result = spicedb().deregister(schedule_id, step.registration, deadline)
-    if not result.done:
-        logger.warning("not deregistered: a create holds the name", schedule_id=schedule_id)
-        count("DeregisterHeldBack")
-    return {"deregistered": result.done, "again": result.again}
+    removal, holder = Removal.NOT_OURS, None
+    if step.stale:
+        removal = spicedb().clear(schedule_id, step.stale.registration, deadline)
+        logger.warning("stale registration cleared", schedule_id=schedule_id, stale=step.stale, removal=removal)
+        count("StaleCleared")
+    elif step.registration:
+        removal = spicedb().remove(schedule_id, step.registration, deadline)
+    if removal is Removal.NOT_OURS and not step.stale:
+        holder = spicedb().holder(schedule_id, deadline)
+    return {
+        "removed": removal is not Removal.NOT_OURS,
+        "more": removal is Removal.MORE,
+        "holder": holder.to_json() if holder else None,
+        "deregistered": removal is Removal.DONE or (removal is Removal.NOT_OURS and holder is None),
+        "again": True,
+    }

@@ -3,13 +3,13 @@
 from saga_core.deadlines import Deadline
 from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings
-from saga_core.steps import RegisterStep
+from saga_core.steps import Holder, RegisterStep
 from saga_spicedb import RegisterOutcome, spicedb
 
 
 @saga_step
 def handler(event: Event, context: Context) -> Result:
-    """Register the schedule of a ``RegisterStep``, or ensure that it is still registered (``repeat``).
+    """Register the schedule of a ``RegisterStep``; or do the one thing about its registration that the step asks for.
 
     Returns ``{schedule_id, outcome, registered, holder}``: outcome is ``registered``, ``skipped`` (no creator can be
     resolved) or ``occupied`` (relationships of another operation, the holder, are there); registered says whether a
@@ -21,8 +21,7 @@ def handler(event: Event, context: Context) -> Result:
     """
     step = RegisterStep.parse(event)
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
-    register = spicedb().register_again if step.repeat else spicedb().register
-    outcome, holder = register(step.request, step.registration, step.execution_id, deadline)
+    outcome, holder = _registered(step, deadline)
     if outcome is RegisterOutcome.SKIPPED and not step.repeat:
         logger.warning("registration skipped: no creator can be resolved", schedule_id=step.request.schedule_id)
         count("RegistrationSkipped")
@@ -32,3 +31,17 @@ def handler(event: Event, context: Context) -> Result:
         "registered": outcome is RegisterOutcome.REGISTERED,
         "holder": holder.to_json() if holder else None,
     }
+
+
+def _registered(step: RegisterStep, deadline: Deadline) -> tuple[RegisterOutcome, Holder | None]:
+    schedule_id = step.request.schedule_id
+    if step.end_lease:
+        spicedb().end_lease(schedule_id, step.registration, deadline)
+        return RegisterOutcome.REGISTERED, None
+    if step.restore:
+        outcome, holder = spicedb().restore(schedule_id, step.registration, step.restore, deadline)
+        logger.warning("registration restored", schedule_id=schedule_id, memo=step.restore, outcome=outcome)
+        count("RegistrationRestored")
+        return outcome, holder
+    register = spicedb().register_again if step.repeat else spicedb().register
+    return register(step.request, step.registration, step.execution_id, deadline)

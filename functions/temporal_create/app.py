@@ -1,6 +1,7 @@
 """Temporal create: create the schedule, with the operation's registration as request id and in its memo."""
 
 from saga_core.deadlines import Deadline
+from saga_core.errors import ScheduleAlreadyExists
 from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings, memo_settings
 from saga_core.steps import Memo, TemporalCreateStep
@@ -11,20 +12,21 @@ from saga_temporal import temporal
 def handler(event: Event, context: Context) -> Result:
     """Create the schedule of a ``TemporalCreateStep``; a repeat by the same execution is not an error.
 
-    A first attempt that holds the name in SpiceDB replaces a stray: a schedule that has a creator but no registration,
-    so that nobody owns it.
-
     Returns ``{repeated}``: whether there was an earlier attempt, so that a delete may have happened in between.
 
     Raises:
-        InvalidRequest, ScheduleRejected, ScheduleAlreadyExists: this attempt did not create a schedule.
+        InvalidRequest, NameReserved, ScheduleRejected, ScheduleAlreadyExists: this attempt did not create a schedule.
         TemporalUnavailable, ConfigurationError: whether it did is unknown.
     """
     step = TemporalCreateStep.parse(event)
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
     memo = Memo.of(step, memo_settings().memo_version)
-    replaced = temporal().create(step.request, memo, deadline, over_stray=step.registered and not step.attempt)
-    if replaced:
-        logger.warning("an unowned schedule was replaced", schedule_id=step.request.schedule_id, stray=replaced)
-        count("StrayReplaced")
+    try:
+        # Between two attempts a delete may have removed the registration.
+        temporal().create(step.request, memo, deadline, holds_name=step.registered and not step.attempt)
+    except ScheduleAlreadyExists as error:
+        if error.unowned:
+            logger.warning("a schedule has a creator and no registration", schedule_id=step.request.schedule_id)
+            count("UnownedFound")
+        raise
     return {"repeated": step.attempt > 0}

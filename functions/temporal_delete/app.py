@@ -11,6 +11,9 @@ from saga_temporal import temporal
 def handler(event: Event, context: Context) -> Result:
     """Delete the schedule of a ``DeleteStep``. A schedule that is not there is not an error.
 
+    An earlier attempt may have deleted it, and another create may have used the name since: a repeated attempt deletes
+    only the schedule that the machine has found.
+
     Returns ``{existed}``: whether this call deleted it.
 
     Raises:
@@ -19,4 +22,5 @@ def handler(event: Event, context: Context) -> Result:
     """
     step = DeleteStep.parse(event)
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
-    return {"existed": temporal().delete(step.request.schedule_id, deadline)}
+    only = step.registration if step.attempt else None
+    return {"existed": temporal().delete(step.request.schedule_id, deadline, only=only)}

@@ -12,8 +12,9 @@ def handler(event: Event, context: Context) -> Result:
     """Describe the schedule of a ``DescribeStep``.
 
     Returns ``{schedule_id, exists, match, registration, registered, schedule}``: match is a ``Match``; registration is
-    the fence in the schedule's memo, null where there is none; registered says whether the memo names a creator;
-    schedule is a ``ScheduleView`` as JSON, null unless match is ``ours`` or ``replay``, and where it is too large.
+    what tells the schedule from others of its name (`Description.registration`), null where there is none; registered
+    says whether the memo names a creator; schedule is a ``ScheduleView`` as JSON, null unless match is ``ours`` or
+    ``replay``, and where it is too large.
 
     Raises:
         InvalidRequest, TemporalUnavailable, ConfigurationError.
@@ -27,7 +28,7 @@ def handler(event: Event, context: Context) -> Result:
         "schedule_id": step.request.schedule_id,
         "exists": found is not None,
         "match": match,
-        "registration": memo.registration if memo else None,
+        "registration": found.registration if found else None,
         "registered": memo is not None and memo.creator is not None,
         "schedule": found.schedule.for_output() if found and match in (Match.OURS, Match.REPLAY) else None,
     }

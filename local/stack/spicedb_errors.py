@@ -27,6 +27,9 @@ _ERROR_TEXTS = {
         r"@(?P<subject_type>[^:`]+):(?P<subject_object_id>[^#`]+)(#(?P<subject_relation>[^`]+))?"
         r")`, as it already existed\..*"
     ),
+    ErrorReason.ERROR_REASON_TOO_MANY_RELATIONSHIPS_FOR_TRANSACTIONAL_DELETE: re.compile(
+        r"found more than (?P<limit>\d+) relationships to be deleted and partial deletion was not requested"
+    ),
 }
 
 

@@ -41,7 +41,7 @@ def busy(api: Api) -> Api:
         schedule = {"name": name, "workflow_name": "Report", "task_queue": "reports", "interval_seconds": 86_400}
         request = CreateRequest.parse({"agent_id": agent, "schedule": {**schedule, "paused": name == PAUSED}})
         memo = Memo(registration=uuid.uuid4().hex * 2, creator="user:alice")
-        temporal().create(request, memo, deadline, over_stray=False)
+        temporal().create(request, memo, deadline, holds_name=False)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         list(pool.map(create, [(agent, name) for agent in AGENTS for name in NAMES]))

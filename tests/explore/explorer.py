@@ -8,24 +8,38 @@ exhaustive and ends; the number of interleavings is counted along the way and no
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import lru_cache
 from typing import Any
 
 import grpc
 from temporalio.service import RPCStatusCode
 
-from saga_core import ids
 from tests.explore import spicedb_model, temporal_model
 from tests.explore.handlers import Raised, Reply, Returned, Rpc, apply, step
 from tests.explore.interpreter import Ending, Machine, Position
 from tests.explore.spicedb_requests import SpiceDBFailure
-from tests.explore.world import NOW, Move, Operation, Process, RpcFault, World, aged, holdings, registration_of
+from tests.explore.world import (
+    BY_HAND,
+    DELETION_BY_HAND,
+    NOW,
+    Move,
+    Operation,
+    Process,
+    RpcFault,
+    Running,
+    World,
+    holdings,
+    leased,
+    registration_of,
+)
 
 _UNAVAILABLE = {
     "spicedb": Reply("failure", SpiceDBFailure(grpc.StatusCode.UNAVAILABLE)),
     "temporal": Reply("failure", temporal_model.TemporalFailure(RPCStatusCode.UNAVAILABLE)),
 }
 _KILLED = Raised("Runtime.ExitError", '{"errorMessage":"Runtime exited","errorType":"Runtime.ExitError"}')
+_OUTLIVED = Raised("Lambda.Unknown", '{"errorMessage":"the client gave up","errorType":"Lambda.Unknown"}')
 _STOPPED = Ending("ABORTED")
 
 
@@ -47,6 +61,16 @@ class Result:
     trace: tuple[Move, ...] = ()
 
 
+class Damage(Enum):
+    """What was done behind the sagas' back before the operations begin."""
+
+    NONE = ""
+    LEASE_STANDS = "lease stands"  # the create before could not end it
+    LOST = "relationships lost"  # SpiceDB was emptied
+    UNSCHEDULED = "deleted in Temporal"  # by another tool
+    MANY_GRANTS = "many grants"  # more than one transaction removes
+
+
 @dataclass(frozen=True)
 class Scenario:
     """What to explore.
@@ -54,9 +78,9 @@ class Scenario:
     Attributes:
         operations: run at the same time.
         before: run to their ends first, without faults.
-        grants: relationships added after that: (relation, subject type, subject id) on the schedule.
-        leases_over: whether the leases of ``before`` are over when the operations begin.
-        most_faults: in one interleaving.
+        damage: done after that. Unless relationships are lost, the schedule has a grant.
+        most_faults: in one interleaving. At most one of them is that a function outlives its attempt, because a task
+            waits for one such function.
         most_retries: caps the retries of every task, so that few faults exhaust them; None leaves them as shipped.
         forgetful: whether Temporal forgets a deleted schedule at once, and its request id with it, and the request ids
             of triggers. The server may at any time: it remembers the last schedule of a name until its retention is
@@ -66,8 +90,7 @@ class Scenario:
     name: str
     operations: tuple[Operation, ...]
     before: tuple[Operation, ...] = ()
-    grants: tuple[tuple[str, str, str], ...] = ()
-    leases_over: bool = False
+    damage: Damage = Damage.NONE
     most_faults: int = 2
     most_retries: int | None = None
     forgetful: bool = False
@@ -75,22 +98,24 @@ class Scenario:
 
 @dataclass
 class Explorer:
-    """One scenario, explored on some definitions of the machines."""
+    """One scenario, explored on some definitions of the machines. ``begun`` is the world as the operations begin."""
 
     scenario: Scenario
     definitions: Mapping[str, Any]
     agents: spicedb_model.State
     judge: Callable[["Explorer", World], str]
     progress: Callable[[int], None] = lambda _worlds: None
+    begun: World = field(init=False)
     _machines: dict[str, Machine] = field(init=False)
 
     def __post_init__(self) -> None:
         self._machines = {
             kind: Machine(definition, most_retries=self.scenario.most_retries)
-            for kind, definition in self.definitions.items()
+            for kind, definition in {**self.definitions, BY_HAND: DELETION_BY_HAND}.items()
         }
         self._moved = lru_cache(maxsize=None)(self._move_process)
         self._settled = lru_cache(maxsize=None)(self._settle)
+        self.begun = self._start()
 
     def explore(self) -> Result:
         """Visit every world; stop at the first that is judged bad."""
@@ -112,7 +137,7 @@ class Explorer:
                 result.trace = tuple(m for _, _, m in trail if m)
             return bool(wrong)
 
-        start = self.start()
+        start = self.begun
         if enter(start, None):
             return result
         while trail:
@@ -138,40 +163,62 @@ class Explorer:
         self.progress(result.worlds % 1000)
         return result
 
-    def start(self) -> World:
+    def _start(self) -> World:
         """The world as the operations begin."""
         world = World(self.agents, frozenset(), ())
         for operation in self.scenario.before:
             world = self.alone(world, operation)[0]
-        schedule = json.loads(self.scenario.operations[0].request)
-        resource = ids.schedule_id(schedule["agent_id"], schedule.get("schedule_name") or schedule["schedule"]["name"])
-        grants = {("agent_schedule", resource, *grant, None) for grant in self.scenario.grants}
-        if self.scenario.leases_over:
-            world = replace(world, spicedb=aged(world.spicedb))
         processes = tuple(self._begin(operation) for operation in self.scenario.operations)
-        return replace(world, spicedb=world.spicedb | grants, processes=processes, deleted=frozenset())
+        return replace(self._damaged(world), processes=processes, deleted=frozenset())
+
+    def _damaged(self, world: World) -> World:
+        """The world after what was done behind the sagas' back."""
+        damage, spicedb = self.scenario.damage, world.spicedb
+        fences = [one for one in spicedb if one[2] == "registered_by"]
+        if damage is Damage.LOST:
+            return replace(world, spicedb=self.agents)
+        if damage is Damage.UNSCHEDULED:
+            world = replace(world, temporal=frozenset(replace(each, deleted=True) for each in world.temporal))
+        if damage is Damage.LEASE_STANDS:
+            spicedb |= {leased(fence) for fence in fences}
+        viewers = ["bob", "carol", "dave", "erin", "frank"] if damage is Damage.MANY_GRANTS else ["bob"]
+        spicedb |= {(*fence[:2], "viewer", "user", viewer, None) for fence in fences for viewer in viewers}
+        return replace(world, spicedb=spicedb)
 
     def moves(self, world: World) -> Iterator[tuple[Move, World]]:
         """Every move that can be made, and the world after it."""
-        for index, process in enumerate(world.processes):
-            if process.rpc is None:
-                continue
-            for fault in RpcFault:
-                if fault is not RpcFault.NONE and (world.faults == self.scenario.most_faults or process.stopped):
+        for operation, process in enumerate(world.processes):
+            for number, function in enumerate(process.functions):
+                is_ghost = number >= len(process.running)
+                if not is_ghost and self._waits(operation, process, function):
                     continue
-                yield Move(index, fault), self.move(world, Move(index, fault))
+                faults = [RpcFault.NONE] if is_ghost or world.faults == self.scenario.most_faults else RpcFault
+                for fault in faults:
+                    if fault is RpcFault.OUTLIVED and world.outlived:
+                        continue
+                    move = Move(operation, fault, number)
+                    yield move, self.move(world, move)
+
+    def _waits(self, operation: int, process: Process, function: Running) -> bool:
+        """Whether the function's task waits for earlier attempts to end."""
+        machine = self._machines[self.scenario.operations[operation].kind]
+        return bool(process.ghosts) and machine.at(process.position, function.place)[1].waits
 
     def move(self, world: World, move: Move) -> World:
         """The world after a move."""
         process = world.processes[move.operation]
         operation = self.scenario.operations[move.operation]
-        moved, spicedb, temporal = self._moved(operation, process, move.fault, world.spicedb, world.temporal)
-        deleted, wronged = world.deleted, ""
-        if world.temporal != temporal and operation.kind == "delete_schedule":
-            gone = temporal_model.live(world.temporal) - temporal_model.live(temporal)
-            deleted |= {registration_of(stored) for stored in gone}
+        moved, spicedb, temporal = self._moved(
+            operation, process, move.function, move.fault, world.spicedb, world.temporal
+        )
+        gone = {registration_of(each) for each in temporal_model.live(world.temporal) - temporal_model.live(temporal)}
+        deleted, orphaned, wronged = world.deleted | gone, world.orphaned, ""
+        if gone:
+            wronged = self._deleted_wrongly(operation, process.functions[move.function], gone)
+        if operation.kind == BY_HAND:
+            orphaned |= gone & {one[4] for one in spicedb if one[2] == "registered_by"}
         if removed := world.spicedb - spicedb:
-            wronged = self._wrong(operation, removed, deleted)
+            wronged = wronged or self._wrong(operation, removed, deleted)
         if stale := stale_records(spicedb - world.spicedb, spicedb):
             wronged = f"{operation.name} recorded a trigger of a schedule that is no longer there: {stale}"
         return World(
@@ -179,7 +226,9 @@ class Explorer:
             temporal,
             (*world.processes[: move.operation], moved, *world.processes[move.operation + 1 :]),
             world.faults + (move.fault is not RpcFault.NONE),
+            world.outlived or move.fault is RpcFault.OUTLIVED,
             deleted,
+            orphaned,
             wronged,
             triggered_by(operation, world.triggered, world.temporal, temporal),
         )
@@ -187,68 +236,105 @@ class Explorer:
     @staticmethod
     def over(world: World) -> bool:
         """Whether every execution, and every function, has ended."""
-        return all(process.rpc is None for process in world.processes)
+        return not any(process.functions for process in world.processes)
 
     def alone(self, world: World, operation: Operation) -> tuple[World, Ending]:
         """Run one operation to its end, with nothing else going on and without faults."""
         process, spicedb, temporal = self._begin(operation), world.spicedb, world.temporal
         triggered = world.triggered
-        while process.rpc is not None:
+        while process.running:
             before = temporal
-            process, spicedb, temporal = self._moved(operation, process, RpcFault.NONE, spicedb, temporal)
+            process, spicedb, temporal = self._moved(operation, process, 0, RpcFault.NONE, spicedb, temporal)
             triggered = triggered_by(operation, triggered, before, temporal)
         assert process.position.ending
         return replace(world, spicedb=spicedb, temporal=temporal, triggered=triggered), process.position.ending
 
     def _begin(self, operation: Operation) -> Process:
         machine = self._machines[operation.kind]
-        return self._settled(operation, machine.start(operation.execution_id, json.loads(operation.request)))
+        position = machine.start(operation.execution_id, json.loads(operation.request), operation.name)
+        return self._settled(operation, Process(position))
 
-    def _settle(self, operation: Operation, position: Position) -> Process:
-        """The process at ``position`` before its next RPC: tasks that need none are run."""
-        machine = self._machines[operation.kind]
-        while position.ending is None:
-            function, payload = machine.task(position, operation.context)
-            outcome = step(function, payload, ())
-            if isinstance(outcome, Rpc):
-                return Process(position, (), outcome)
-            position = self._after(operation, position, outcome)
-        return Process(position)
+    def _settle(self, operation: Operation, process: Process) -> Process:
+        """The process with a function for each of its tasks; those of functions that need no RPC are over at once."""
+        machine, position = self._machines[operation.kind], process.position
+        running = {function.place: function for function in process.running}
+        for place in machine.places(position):
+            if place in running:
+                continue
+            name, payload = machine.task(position, operation.context, place)
+            outcome = step(name, payload, ())
+            if not isinstance(outcome, Rpc):
+                moved = self._after(operation, position, place, outcome)
+                return self._settled(operation, self._moved_on(process, moved, place))
+            state = machine.at(position, place)[1].state
+            running[place] = Running(place, state, name, payload, (), outcome)
+        return replace(process, running=tuple(running.values()))
 
-    def _after(self, operation: Operation, position: Position, outcome: Returned | Raised) -> Position:
+    @staticmethod
+    def _moved_on(process: Process, position: Position, place: int | None) -> Process:
+        """The process at a position to which the end of the function in a place has led."""
+        others = tuple(each for each in process.running if each.place != place)
+        return replace(process, position=position, running=others)
+
+    def _after(
+        self, operation: Operation, position: Position, place: int | None, outcome: Returned | Raised
+    ) -> Position:
         machine = self._machines[operation.kind]
         if isinstance(outcome, Returned):
-            return machine.succeed(position, json.loads(outcome.text), operation.context)
-        return machine.fail(position, outcome.name, outcome.cause, operation.context)
+            return machine.succeed(position, json.loads(outcome.text), operation.context, place)
+        return machine.fail(position, outcome.name, outcome.cause, operation.context, place)
 
     def _move_process(
         self,
         operation: Operation,
         process: Process,
+        number: int,
         fault: RpcFault,
         spicedb: spicedb_model.State,
         temporal: temporal_model.State,
     ) -> tuple[Process, spicedb_model.State, temporal_model.State]:
-        """One RPC of one process, on what the engines hold."""
-        assert process.rpc
-        reply = _UNAVAILABLE[process.rpc.engine]
+        """One RPC of one function of a process, on what the engines hold."""
+        function = process.functions[number]
+        is_ghost = number >= len(process.running)
+        if fault is RpcFault.STOPPED:
+            stopped = replace(process.position, branches=(), ending=_STOPPED)
+            return Process(stopped, (), process.functions), spicedb, temporal
+        reply = _UNAVAILABLE[function.rpc.engine]
         if fault.takes_effect:
-            spicedb, temporal, answered = apply(process.rpc, spicedb, temporal, NOW)
+            spicedb, temporal, answered = apply(function.rpc, spicedb, temporal, NOW)
             if self.scenario.forgetful:
                 temporal = temporal_model.forgotten(temporal)
             reply = reply if fault is RpcFault.LOST else answered
-        if fault in (RpcFault.KILLED_BEFORE, RpcFault.KILLED_AFTER):
-            return self._settled(operation, self._after(operation, process.position, _KILLED)), spicedb, temporal
-        if fault is RpcFault.STOPPED:
-            process = replace(process, stopped=True)
-        replies = (*process.replies, reply)
-        function, payload = self._machines[operation.kind].task(process.position, operation.context)
-        outcome = step(function, payload, replies)
+        outcome: Rpc | Returned | Raised
+        if fault is RpcFault.OUTLIVED:
+            process, outcome = replace(process, ghosts=(*process.ghosts, function)), _OUTLIVED
+        elif fault in (RpcFault.KILLED_BEFORE, RpcFault.KILLED_AFTER):
+            outcome = _KILLED
+        else:
+            replies = (*function.replies, reply)
+            outcome = step(function.function, function.payload, replies)
+            if isinstance(outcome, Rpc):
+                function = replace(function, replies=replies, rpc=outcome)
+        if is_ghost:
+            left = list(process.ghosts)
+            left[number - len(process.running)] = function
+            if not isinstance(outcome, Rpc):
+                del left[number - len(process.running)]
+            return replace(process, ghosts=tuple(left)), spicedb, temporal
         if isinstance(outcome, Rpc):
-            return replace(process, replies=replies, rpc=outcome), spicedb, temporal
-        if process.stopped:
-            return Process(replace(process.position, ending=_STOPPED)), spicedb, temporal
-        return self._settled(operation, self._after(operation, process.position, outcome)), spicedb, temporal
+            running = (*process.running[:number], function, *process.running[number + 1 :])
+            return replace(process, running=running), spicedb, temporal
+        position = self._after(operation, process.position, function.place, outcome)
+        return self._settled(operation, self._moved_on(process, position, function.place)), spicedb, temporal
+
+    def _deleted_wrongly(self, operation: Operation, function: Running, gone: set[str]) -> str:
+        """What is wrong with a delete of these schedules: where no other delete runs, it deletes what it has found."""
+        if operation.kind == "create_schedule":
+            return f"{operation.name}, a create, deleted a schedule"
+        alone = sum(each.kind != "create_schedule" for each in self.scenario.operations) == 1
+        if operation.kind != BY_HAND and alone and not gone <= {json.loads(function.payload)["registration"]}:
+            return f"{operation.name} deleted another schedule than the one that it had found"
+        return ""
 
     def _wrong(self, operation: Operation, removed: spicedb_model.State, deleted: frozenset[str]) -> str:
         """What is wrong with removing these relationships, if anything: they are another operation's, in flight."""
@@ -264,14 +350,15 @@ class Explorer:
         names = {
             operation.registration: operation.name for operation in (*self.scenario.before, *self.scenario.operations)
         }
-        world = self.start()
+        world = self.begun
         yield f"begin: {holdings(world, names)}"
         for number, move in enumerate(trace, 1):
             process, operation = world.processes[move.operation], self.scenario.operations[move.operation]
-            assert process.rpc
+            function = process.functions[move.function]
             world = self.move(world, move)
+            ghost = " (given up)" if move.function >= len(process.running) else ""
             fault = f"  *** {move.fault.value} ***" if move.fault is not RpcFault.NONE else ""
-            yield f"{number:3}. {operation.name:10} {process.position.state:16} {process.rpc.method}{fault}"
+            yield f"{number:3}. {operation.name:10} {function.state + ghost:16} {function.rpc.method}{fault}"
             yield f"{'':36}{holdings(world, names)}"
             ending = world.processes[move.operation].position.ending
             if ending and not process.position.ending:

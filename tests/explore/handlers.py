@@ -25,7 +25,7 @@ from functions.temporal_delete import app as temporal_delete
 from functions.temporal_describe import app as temporal_describe
 from saga_api import schedules, triggers
 from saga_core import settings
-from saga_spicedb import SpiceDB
+from saga_spicedb import SpiceDB, messages
 from saga_temporal import Temporal
 from tests.explore import spicedb_model, temporal_model, trigger
 from tests.explore.interpreter import dumps
@@ -42,6 +42,8 @@ APPS: dict[str, ModuleType] = {
 }
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=720)
+# As many as a create writes. More are removed in batches.
+MOST_DELETED = 4
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,7 @@ def driven() -> Iterator[pytest.MonkeyPatch]:
                     patch.setattr(app, name, lambda value=value: value)
             if hasattr(app, "count"):
                 patch.setattr(app, "count", lambda _metric: None)
+        patch.setattr(messages, "BATCH", MOST_DELETED)
         logging.disable(logging.CRITICAL)
         for cached in (step, apply, settings.call_settings):
             cached.cache_clear()

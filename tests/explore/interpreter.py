@@ -1,10 +1,13 @@
 """Runs a state machine one task at a time, as pure functions on values: what an explorer needs and no engine offers.
 
-It knows as much of the Amazon States Language as the shipped machines use: Task, Pass, Choice and Fail; reference paths
-and the context object; States.Format, States.JsonToString and States.JsonMerge; Retry without its waits; Catch.
-Whatever else it meets is an error. test_interpreter.py holds it to moto's interpreter on every path.
+It knows as much of the Amazon States Language as the shipped machines use: Task, Pass, Choice, Fail, and Parallel whose
+branches always succeed; reference paths and the context object; States.Format, States.Hash, States.JsonMerge,
+States.JsonToString and States.UUID (which gives what the context has under ``UUID``); Retry, of whose
+waits only that matters which outlasts a function; Catch. Whatever else it meets is an error. test_interpreter.py holds
+it to moto's interpreter on every path.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -14,6 +17,9 @@ from typing import Any
 
 Json = Any
 _FUNCTION = re.compile(r"^\$\{(\w+)FunctionArn\}$")
+_KEY = re.compile(r"\.(?P<name>\w+)|\[(?P<index>\d+)\]")
+# Seconds. A retry that waits longer begins after Lambda has ended the attempts before it.
+FUNCTION_TIMEOUT = 7
 
 
 @dataclass(frozen=True)
@@ -37,62 +43,101 @@ class Position:
     """Where an execution stands: before a task, or at its end.
 
     Attributes:
-        state: the Task state it waits in, or the state it ended in.
+        state: the Task or Parallel state it waits in, or the state it ended in.
         data: the state's input, as canonical JSON text.
-        retries: how often this task has been retried.
+        retries: how often each Retry of this task has been used.
+        waits: whether the task waits until no earlier attempt can be running.
+        branches: where the branches of a Parallel state stand.
         ending: None while it runs.
     """
 
     state: str
     data: str
-    retries: int = 0
+    retries: tuple[int, ...] = ()
+    waits: bool = False
+    branches: tuple["Position", ...] = ()
     ending: Ending | None = None
 
 
 class Machine:
-    """A state machine, ready to be run."""
+    """A state machine, or a branch of one, ready to be run.
+
+    A *place* is where a task can stand: None, or the number of a branch of the Parallel state under way.
+    """
 
     def __init__(self, definition: Mapping[str, Any], *, most_retries: int | None = None) -> None:
-        """``most_retries`` caps MaxAttempts of every Retry; None leaves them as they are."""
+        """``most_retries`` caps MaxAttempts; None leaves them as they are.
+
+        A Retry that outlasts the function is not capped: what it is for cannot happen often enough to use it up.
+        """
         self._definition = definition
         self._most_retries = most_retries
         self.states: Mapping[str, Any] = definition["States"]
+        self._branches = {
+            name: [Machine(branch, most_retries=most_retries) for branch in state["Branches"]]
+            for name, state in self.states.items()
+            if state["Type"] == "Parallel"
+        }
 
-    def start(self, execution_id: str, request: Json) -> Position:
+    def start(self, execution_id: str, request: Json, uuid: str = "") -> Position:
         """The position of a new execution."""
-        return self._enter(self._definition["StartAt"], request, self.context(execution_id, request))
+        return self._enter(self._definition["StartAt"], request, self.context(execution_id, request, uuid))
 
     @staticmethod
-    def context(execution_id: str, request: Json) -> dict[str, Any]:
-        """The context object of an execution, less what depends on the state."""
-        return {"Execution": {"Id": execution_id, "Input": request}}
+    def context(execution_id: str, request: Json, uuid: str = "") -> dict[str, Any]:
+        """The context object of an execution, less what depends on the state, and with what States.UUID gives."""
+        return {"Execution": {"Id": execution_id, "Input": request}, "UUID": uuid}
 
-    def task(self, position: Position, context: Json) -> tuple[str, str]:
-        """(name of the function, its payload as canonical JSON text) of the task that an execution waits in."""
-        state = self.states[position.state]
-        within = {**context, "State": {"Name": position.state, "RetryCount": position.retries}}
-        parameters = _template(state["Parameters"], json.loads(position.data), within)
+    def places(self, position: Position) -> list[int | None]:
+        """Where tasks stand."""
+        if position.ending:
+            return []
+        if not position.branches:
+            return [None]
+        return [place for place, branch in enumerate(position.branches) if branch.ending is None]
+
+    def at(self, position: Position, place: int | None) -> tuple["Machine", Position]:
+        """The machine and the position of the task in a place."""
+        if place is None:
+            return self, position
+        return self._branches[position.state][place], position.branches[place]
+
+    def task(self, position: Position, context: Json, place: int | None = None) -> tuple[str, str]:
+        """(name of the function, its payload as canonical JSON text) of the task that stands in a place."""
+        machine, own = self.at(position, place)
+        state = machine.states[own.state]
+        within = {**context, "State": {"Name": own.state, "RetryCount": sum(own.retries)}}
+        parameters = _template(state["Parameters"], json.loads(own.data), within)
         match = _FUNCTION.match(parameters["FunctionName"])
         if not match:
             raise NotImplementedError(parameters["FunctionName"])
         return match[1], dumps(parameters["Payload"])
 
-    def succeed(self, position: Position, result: Json, context: Json) -> Position:
-        """The position after the task has answered ``result``."""
-        state = self.states[position.state]
-        data = json.loads(position.data)
+    def succeed(self, position: Position, result: Json, context: Json, place: int | None = None) -> Position:
+        """The position after the task in a place has answered ``result``."""
+        machine, own = self.at(position, place)
+        state = machine.states[own.state]
         selected = _template(state["ResultSelector"], {"Payload": result}, context)
-        return self._enter(state["Next"], _put(data, state["ResultPath"], selected), context)
+        moved = machine._enter(state["Next"], _put(json.loads(own.data), state["ResultPath"], selected), context)
+        return moved if place is None else self._joined(position, place, moved, context)
 
-    def fail(self, position: Position, error: str, cause: str, context: Json) -> Position:
-        """The position after the task has failed: before its next attempt, or where its Catch leads."""
+    def fail(self, position: Position, error: str, cause: str, context: Json, place: int | None = None) -> Position:
+        """The position after the task in a place has failed: before its next attempt, or where its Catch leads."""
+        machine, own = self.at(position, place)
+        moved = machine._failed(own, error, cause, context)
+        return moved if place is None else self._joined(position, place, moved, context)
+
+    def _failed(self, position: Position, error: str, cause: str, context: Json) -> Position:
         state = self.states[position.state]
-        for retry in state["Retry"]:
+        used = position.retries or (0,) * len(state["Retry"])
+        for number, retry in enumerate(state["Retry"]):
             if _matches(error, retry["ErrorEquals"]):
+                waits = retry["IntervalSeconds"] > FUNCTION_TIMEOUT
                 attempts = retry["MaxAttempts"]
-                most = attempts if self._most_retries is None else min(attempts, self._most_retries)
-                if position.retries < most:
-                    return replace(position, retries=position.retries + 1)
+                most = attempts if self._most_retries is None or waits else min(attempts, self._most_retries)
+                if used[number] < most:
+                    once_more = (*used[:number], used[number] + 1, *used[number + 1 :])
+                    return replace(position, retries=once_more, waits=waits)
                 break
         for catch in state["Catch"]:
             if _matches(error, catch["ErrorEquals"]):
@@ -100,12 +145,33 @@ class Machine:
                 return self._enter(catch["Next"], data, context)
         return replace(position, ending=Ending("FAILED", error=error, cause=cause))
 
+    def _joined(self, position: Position, place: int, moved: Position, context: Json) -> Position:
+        """The position after a branch has moved."""
+        branches = (*position.branches[:place], moved, *position.branches[place + 1 :])
+        endings = [branch.ending for branch in branches]
+        if not all(endings):
+            return replace(position, branches=branches)
+        if any(ending and ending.status != "SUCCEEDED" for ending in endings):
+            raise NotImplementedError("a branch that fails")
+        state = self.states[position.state]
+        results = [json.loads(ending.output or "") for ending in endings if ending]
+        selected = _template(state["ResultSelector"], results, context)
+        return self._enter(state["Next"], _put(json.loads(position.data), state["ResultPath"], selected), context)
+
     def _enter(self, name: str, data: Json, context: Json) -> Position:
         while True:
             state = self.states[name]
             kind = state["Type"]
             if kind == "Task":
                 return Position(name, dumps(data))
+            if kind == "Parallel":
+                entered = (
+                    branch._enter(branch._definition["StartAt"], data, context) for branch in self._branches[name]
+                )
+                position = Position(name, dumps(data), branches=tuple(entered))
+                if not self.places(position):
+                    raise NotImplementedError("a Parallel state without a task")
+                return position
             if kind == "Fail":
                 error = state["Error"] if "Error" in state else _get(state["ErrorPath"], data, context)
                 cause = _value(state["CausePath"], data, context)
@@ -115,7 +181,9 @@ class Machine:
                 continue
             if kind != "Pass":
                 raise NotImplementedError(kind)
-            result = _template(state["Parameters"], data, context) if "Parameters" in state else state["Result"]
+            result = (
+                _template(state["Parameters"], data, context) if "Parameters" in state else state.get("Result", data)
+            )
             data = _put(data, state["ResultPath"], result) if "ResultPath" in state else result
             if state.get("End"):
                 return Position(name, dumps(data), ending=Ending("SUCCEEDED", output=dumps(data)))
@@ -147,7 +215,9 @@ def _value(expression: str, data: Json, context: Json) -> Json:
     if expression.startswith("$"):
         return _get(expression, data, context)
     name, arguments = _parse(expression)
-    values = [json.loads(a) if a in ("true", "false") else _literal(a, data, context) for a in arguments]
+    if name == "States.UUID":
+        return context["UUID"]
+    values = [_literal(argument, data, context) for argument in arguments]
     if name == "States.Format":
         pieces = values[0].split("{}")
         texts = [v if isinstance(v, str) else dumps(v) for v in values[1:]]
@@ -156,11 +226,17 @@ def _value(expression: str, data: Json, context: Json) -> Json:
         return dumps(values[0])
     if name == "States.JsonMerge":
         return {**values[0], **values[1]}
-    raise NotImplementedError(name)
+    if name == "States.Hash" and values[1] == "SHA-256":
+        return hashlib.sha256(values[0].encode()).hexdigest()
+    raise NotImplementedError(expression)
 
 
 def _literal(argument: str, data: Json, context: Json) -> Json:
-    return argument[1:-1] if argument.startswith("'") else _value(argument, data, context)
+    if argument.startswith("'"):
+        return argument[1:-1]
+    if argument in ("true", "false"):
+        return json.loads(argument)
+    return _value(argument, data, context)
 
 
 @lru_cache
@@ -183,8 +259,8 @@ def _get(path: str, data: Json, context: Json) -> Json:
     root = data
     if path.startswith("$$"):
         root, path = context, path[1:]
-    for key in path.split(".")[1:]:
-        root = root[key]
+    for key in _KEY.finditer(path):
+        root = root[key["name"] if key["name"] else int(key["index"])]
     return root
 
 

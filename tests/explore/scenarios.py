@@ -4,26 +4,32 @@ import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 from saga_core import ids
+from saga_core.requests import CreateRequest
+from saga_core.steps import Memo
 from tests.explore import spicedb_model, temporal_model
-from tests.explore.explorer import Explorer, Scenario
+from tests.explore.explorer import Damage, Explorer, Scenario
 from tests.explore.interpreter import Ending
-from tests.explore.world import NOW, Operation, World, aged, memo_of, registration_of
+from tests.explore.world import BY_HAND, NOW, Operation, World, aged, memo_of, registration_of
 
 AGENT = "agent0"
 NAME = "daily"
 SCHEDULE_ID = ids.schedule_id(AGENT, NAME)
-AGENTS: spicedb_model.State = frozenset({("agent", AGENT, "owner", "user", "alice", None)})
-BOB = (("viewer", "user", "bob"),)
+AGENTS: spicedb_model.State = frozenset(
+    ("agent", AGENT, relation, "user", user, None) for relation, user in (("owner", "alice"), ("editor", "bob"))
+)
 
 
-def create(name: str, *, key: str | None = None, creator: str | None = "alice", interval: int = 60) -> Operation:
-    """A create of the schedule."""
+def create(
+    name: str, *, key: str | None = None, creator: str | None = "alice", interval: int = 60, execution: str = ""
+) -> Operation:
+    """A create of the schedule; with ``execution`` as one of several runs of that execution."""
     schedule = {"name": NAME, "workflow_name": "W", "task_queue": "q", "interval_seconds": interval}
     principal = {"user_id": creator} if creator else None
     request = {"agent_id": AGENT, "schedule": schedule, "principal": principal, "idempotency_key": key}
-    return Operation(name, "create_schedule", json.dumps(request))
+    return Operation(name, "create_schedule", json.dumps(request), execution)
 
 
 def delete(name: str) -> Operation:
@@ -31,40 +37,77 @@ def delete(name: str) -> Operation:
     return Operation(name, "delete_schedule", json.dumps({"agent_id": AGENT, "schedule_name": NAME}))
 
 
+def delete_by_hand(name: str) -> Operation:
+    """A deletion of the schedule in Temporal alone."""
+    return replace(delete(name), kind=BY_HAND)
+
+
+class _Plot(NamedTuple):
+    """What several scenarios have in common.
+
+    Attributes:
+        damage: variants of what is done behind the sagas' back after ``before``.
+    """
+
+    name: str
+    operations: tuple[Operation, ...]
+    before: tuple[Operation, ...] = ()
+    damage: tuple[Damage, ...] = (Damage.NONE,)
+
+
+def _plots() -> Iterator[_Plot]:
+    first, keyed = (create("first"),), (create("first", key="k"),)
+    once_more = (Damage.NONE, Damage.LEASE_STANDS)
+    yield _Plot("a create", (create("create"),))
+    yield _Plot("two creates", (create("one"), create("two")))
+    yield _Plot("two creates of one key", (create("one", key="k"), create("two", key="k")))
+    yield _Plot("two creates of one key, other requests", (create("one", key="k"), create("two", key="k", interval=9)))
+    yield _Plot("one create, run twice", (create("one", execution="e"), create("two", execution="e")))
+    yield _Plot("a create and a delete", (create("create"), delete("delete")))
+    yield _Plot("a create without creator and a delete", (create("create", creator=None), delete("delete")))
+    yield _Plot("creates with and without creator", (create("one"), create("two", creator=None)))
+    yield _Plot("two deletes", (delete("delete1"), delete("delete2")), first, (*once_more, Damage.MANY_GRANTS))
+    yield _Plot("a delete and a re-create", (delete("delete"), create("again")), first, tuple(Damage))
+    yield _Plot("a replay and a delete", (create("again", key="k"), delete("delete")), keyed, tuple(Damage))
+    yield _Plot("two replays", (create("one", key="k"), create("two", key="k")), keyed, (Damage.LOST,))
+    yield _Plot("another's create", (create("other", creator="bob"),), first, tuple(Damage))
+    yield _Plot("a create and a deletion by hand", (create("create"), delete_by_hand("tool")))
+    yield _Plot(
+        "a replay and a deletion by hand",
+        (create("again", key="k"), delete_by_hand("tool")),
+        keyed,
+        (Damage.NONE, Damage.LOST),
+    )
+    yield _Plot("create, delete, re-create", (create("create"), delete("delete"), create("again")))
+    yield _Plot("the same with one key", (create("create", key="k"), delete("delete"), create("again", key="k")))
+    yield _Plot(
+        "two deletes and a re-create", (delete("delete1"), delete("delete2"), create("again")), first, once_more
+    )
+    yield _Plot(
+        "a replay, a delete, a re-create",
+        (create("again", key="k"), delete("delete"), create("new")),
+        keyed,
+        (Damage.LOST,),
+    )
+
+
 def scenarios(*, most_faults: int = 2) -> Iterator[Scenario]:
     """All scenarios, each with its retries as shipped, cut to one, and cut to none."""
-    first = create("first")
-    plain: tuple[tuple[str, tuple[Operation, ...], tuple[Operation, ...]], ...] = (
-        ("a create", (create("create"),), ()),
-        ("two creates", (create("one"), create("two")), ()),
-        ("two creates of one key", (create("one", key="k"), create("two", key="k")), ()),
-        ("two creates of one key, other requests", (create("one", key="k"), create("two", key="k", interval=9)), ()),
-        ("a create and a delete", (create("create"), delete("delete")), ()),
-        ("a create without creator and a delete", (create("create", creator=None), delete("delete")), ()),
-        ("creates with and without creator", (create("one"), create("two", creator=None)), ()),
-        ("two deletes", (delete("delete1"), delete("delete2")), (first,)),
-        ("a delete and a re-create", (delete("delete"), create("again")), (first,)),
-        ("a replay and a delete", (create("again", key="k"), delete("delete")), (create("first", key="k"),)),
-        ("create, delete, re-create", (create("create"), delete("delete"), create("again")), ()),
-        ("the same with one key", (create("create", key="k"), delete("delete"), create("again", key="k")), ()),
-        ("two deletes and a re-create", (delete("delete1"), delete("delete2"), create("again")), (first,)),
-    )
-    for (name, operations, before), retries, forgetful in itertools.product(plain, (None, 1, 0), (False, True)):
-        if forgetful and not any(operation.kind == "delete_schedule" for operation in operations):
+    for plot, retries, forgetful in itertools.product(_plots(), (None, 1, 0), (False, True)):
+        if forgetful and all(operation.kind == "create_schedule" for operation in plot.operations):
             continue
-        for leases_over in (False, True) if before else (False,):
+        for damage in plot.damage:
             labels = [
-                name,
-                *(["leases over"] if leases_over else []),
+                plot.name,
+                *([damage.value] if damage.value else []),
                 *([f"{retries} retries"] if retries is not None else []),
                 *(["forgetful"] if forgetful else []),
             ]
             yield Scenario(
                 name=", ".join(labels),
-                operations=operations,
-                before=before,
-                grants=BOB if before else (),
-                leases_over=leases_over,
+                operations=plot.operations,
+                before=plot.before,
+                damage=damage,
                 most_faults=most_faults,
                 most_retries=retries,
                 forgetful=forgetful,
@@ -95,11 +138,16 @@ def judge(explorer: Explorer, world: World) -> str:
     fence = held.get("registered_by")
 
     left = any(ending is not None and is_left(ending) for ending in endings)
-    if not left:
-        if held and (made_by is None or fence != made_by):
+    # Damage that is as it was awaits repair.
+    begun = explorer.begun
+    untouched = (live(world.spicedb), there) == (live(begun.spicedb), temporal_model.live(begun.temporal))
+    if not left and not untouched:
+        if held and (made_by is None or fence != made_by) and fence not in world.orphaned:
             return f"relationships without their schedule, and no answer says so: {sorted(held)}"
         if owned and (fence != made_by or not {"owner", "parent_agent"} <= held.keys()):
             return "a schedule with a creator and without its relationships, and no answer says so"
+    if stored is not None and fence == made_by and held.get("owner") != memo_of(stored)["creator"].partition(":")[2]:
+        return "a schedule of another creator was taken over"
     if fence is not None and "viewer" in held and fence != explorer.scenario.before[0].registration:
         return "a re-created schedule inherited a grant"
 
@@ -123,8 +171,8 @@ def judge(explorer: Explorer, world: World) -> str:
 
 EXPECTED = {
     *("AuthorizationUnavailable", "CompensationFailed", "CreateInProgress", "IdempotencyKeyReused", "OutcomeUnknown"),
-    *("Runtime.ExitError", "ScheduleAlreadyExists", "ScheduleNotFound", "TemporalUnavailable"),
-    *("TriggerOutcomeUnknown", "TriggerUnconfirmed"),
+    *("Lambda.Unknown", "NameReserved", "Runtime.ExitError", "ScheduleAlreadyExists", "ScheduleNotFound"),
+    *("TemporalUnavailable", "TriggerOutcomeUnknown", "TriggerUnconfirmed"),
 }
 
 
@@ -143,18 +191,39 @@ def live(state: spicedb_model.State) -> spicedb_model.State:
 
 
 def _recovers(explorer: Explorer, world: World) -> str:
-    """What stays wrong once the leases are over and the operation is repeated: a delete, or a create."""
+    """What stays wrong once the leases are over and an operation is repeated: a delete, or a create."""
     world = replace(world, spicedb=aged(world.spicedb))
     after, ending = explorer.alone(world, delete("repeated-delete"))
     if temporal_model.live(after.temporal) or live(after.spicedb):
         return f"a repeated delete leaves something: {ending}"
-    after, ending = explorer.alone(world, create("repeated-create"))
+    # A create without a creator leaves SpiceDB as it is.
+    creates = (each for each in explorer.scenario.operations if '"user_id"' in each.request)
+    for repeated in (create("repeated-create"), *(replace(each, name=f"repeated-{each.name}") for each in creates)):
+        if wrong := _recovers_by(explorer, world, repeated):
+            return wrong
+    return ""
+
+
+def _recovers_by(explorer: Explorer, world: World, repeated: Operation) -> str:
+    """What stays wrong after a create; a schedule that nobody owns may stay so, until it is deleted or repaired."""
+    unowned = not live(world.spicedb)
+    after, ending = explorer.alone(world, repeated)
     stored = next(iter(temporal_model.live(after.temporal)), None)
     if stored is None:
         return f"a repeated create makes no schedule: {ending}"
     fence = {t[4] for t in live(after.spicedb) if t[2] == "registered_by"}
-    if fence != ({registration_of(stored)} if memo_of(stored)["creator"] else set()):
-        return f"after a repeated create the systems differ: {ending}"
-    if ending.status == "FAILED" and ending.error != "ScheduleAlreadyExists":
+    agree = fence == ({registration_of(stored)} if memo_of(stored)["creator"] else set())
+    if ending.status == "FAILED" and ending.error not in ("IdempotencyKeyReused", "ScheduleAlreadyExists"):
         return f"a repeated create fails: {ending}"
+    if not agree and not (ending.error == "ScheduleAlreadyExists" and not live(after.spicedb)):
+        return f"after a repeated create the systems differ: {ending}"
+    memo, request = memo_of(stored), json.loads(repeated.request)
+    key = request["idempotency_key"]
+    if not agree and unowned and key and key == memo["idempotency_key"] and ending.error == "ScheduleAlreadyExists":
+        return f"a repeated create does not restore what it had registered: {ending}" if _same(memo, request) else ""
     return ""
+
+
+def _same(memo: Any, request: Any) -> bool:
+    asked = CreateRequest.parse(request)
+    return Memo.model_validate(memo).is_of(asked)

@@ -4,7 +4,7 @@ The explorer drives the handlers against this; test_spicedb_model.py compares it
 WriteRelationships, DeleteRelationships, ReadRelationships and the check of `update` on an agent, under the project's
 own schema, and answers in the engine's order: what is wrong with the request's form and words (spicedb_requests.py),
 then with the data. What a request may hold besides raises NotImplementedError rather than being passed over: caveats,
-relations of subjects, limits, cursors, other permissions, and reads that are not fully consistent. Not looked at: the
+relations of subjects, cursors, other permissions, and reads that are not fully consistent. Not looked at: the
 number of updates, and transaction metadata. Tokens in replies are empty.
 
 Times are seconds since the epoch. A relationship is over when its expiry is earlier than `now`. It is not collected
@@ -49,6 +49,10 @@ _PRECONDITION_FAILED = SpiceDBFailure(
     grpc.StatusCode.FAILED_PRECONDITION,
     ErrorReason.Name(ErrorReason.ERROR_REASON_WRITE_OR_DELETE_PRECONDITION_FAILURE),
 )
+_TOO_MANY = SpiceDBFailure(
+    grpc.StatusCode.INVALID_ARGUMENT,
+    ErrorReason.Name(ErrorReason.ERROR_REASON_TOO_MANY_RELATIONSHIPS_FOR_TRANSACTIONAL_DELETE),
+)
 _EXISTS_ALREADY = SpiceDBFailure(
     grpc.StatusCode.ALREADY_EXISTS, ErrorReason.Name(ErrorReason.ERROR_REASON_ATTEMPT_TO_RECREATE_RELATIONSHIP)
 )
@@ -72,7 +76,8 @@ def apply(state: State, method: str, request: Any, now: float) -> tuple[State, A
         case Delete():
             return _delete(state, question, now)
         case Read():
-            return state, [_as_read(found) for found in sorted(_live(state, question.filter, now), key=identity)]
+            found = sorted(_live(state, question.filter, now), key=identity)
+            return state, [_as_read(one) for one in found[: question.limit or None]]
         case Check():
             return state, _checked(state, question)
         case SpiceDBFailure():
@@ -126,8 +131,13 @@ def _write(state: State, write: Write, now: float) -> tuple[State, Any]:
 def _delete(state: State, delete: Delete, now: float) -> tuple[State, Any]:
     if not all(_holds(state, condition, now) for condition in delete.conditions):
         return state, _PRECONDITION_FAILED
-    removed = _matching(state, delete.filter)
-    return state.difference(removed), _as_deleted(len(removed))
+    removed = sorted(_matching(state, delete.filter), key=identity)
+    is_partial = 0 < delete.limit < len(removed)
+    if is_partial and not delete.partial:
+        return state, _TOO_MANY
+    if is_partial:
+        removed = removed[: delete.limit]
+    return state.difference(removed), _as_deleted(len(removed), is_partial)
 
 
 def _checked(state: State, check: Check) -> CheckPermissionResponse:
@@ -171,7 +181,10 @@ def _as_read(one: Tuple) -> ReadRelationshipsResponse:
 
 
 @lru_cache
-def _as_deleted(count: int) -> DeleteRelationshipsResponse:
+def _as_deleted(count: int, is_partial: bool) -> DeleteRelationshipsResponse:
     return DeleteRelationshipsResponse(
-        deletion_progress=DeleteRelationshipsResponse.DELETION_PROGRESS_COMPLETE, relationships_deleted_count=count
+        deletion_progress=DeleteRelationshipsResponse.DELETION_PROGRESS_PARTIAL
+        if is_partial
+        else DeleteRelationshipsResponse.DELETION_PROGRESS_COMPLETE,
+        relationships_deleted_count=count,
     )

@@ -75,16 +75,19 @@ class Write(NamedTuple):
 
 
 class Delete(NamedTuple):
-    """A DeleteRelationships."""
+    """A DeleteRelationships; of at most ``limit`` relationships, 0 for any number, and of some of them if partial."""
 
     filter: Filter
     conditions: tuple[Condition, ...]
+    limit: int
+    partial: bool
 
 
 class Read(NamedTuple):
-    """A ReadRelationships."""
+    """A ReadRelationships of at most ``limit`` relationships, 0 for any number."""
 
     filter: Filter
+    limit: int
 
 
 class Check(NamedTuple):
@@ -123,6 +126,7 @@ _OBJECT_TYPE = re.compile(r"([a-z][a-z0-9_]{1,61}[a-z0-9]/)*[a-z][a-z0-9_]{1,62}
 _OBJECT_ID = re.compile(r"[a-zA-Z0-9/_|\-=+]{1,1024}")
 _RELATION = re.compile(r"[a-z][a-z0-9_]{1,62}[a-z0-9]")
 _ANY_ID = "*"
+_MOST_DELETED = 1000
 _MESSAGES: dict[str, Any] = {
     "WriteRelationships": WriteRelationshipsRequest,
     "DeleteRelationships": DeleteRelationshipsRequest,
@@ -167,22 +171,23 @@ def _understood_write(message: WriteRelationshipsRequest) -> Write:
 
 
 def _understood_delete(message: DeleteRelationshipsRequest) -> Delete:
-    _require_modelled(not message.optional_limit and not message.optional_allow_partial_deletions)
+    _require_modelled(bool(message.optional_limit) or not message.optional_allow_partial_deletions)
     wanted = _formed_filter(message, "relationship_filter")
     conditions = _formed_conditions(message.optional_preconditions)
     for each in (wanted, *(condition.filter for condition in conditions)):
         _require_sound(each)
-    return Delete(wanted, conditions)
+    _require(message.optional_limit <= _MOST_DELETED)
+    return Delete(wanted, conditions, message.optional_limit, message.optional_allow_partial_deletions)
 
 
 def _understood_read(message: ReadRelationshipsRequest) -> Read:
     _require_modelled(message.consistency.fully_consistent)
-    _require_modelled(not message.optional_limit and not message.HasField("optional_cursor"))
+    _require_modelled(not message.HasField("optional_cursor"))
     wanted = _formed_filter(message, "relationship_filter")
     _require_sound(wanted)
     if wanted.resource_type and wanted.relation and _SCHEMA[wanted.resource_type][wanted.relation].is_permission:
         raise _RefusedError(grpc.StatusCode.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_SCHEMA_TYPE_ERROR)
-    return Read(wanted)
+    return Read(wanted, message.optional_limit)
 
 
 def _understood_check(message: CheckPermissionRequest) -> Check:

@@ -56,11 +56,42 @@ def without_the_lease(patch: pytest.MonkeyPatch) -> Any:
 def without_the_fixed_request_id(patch: pytest.MonkeyPatch) -> Any:
     """Every attempt to create in Temporal has an id of its own."""
 
-    def registration(step: TemporalCreateStep) -> str:
-        return ids.registration(f"{step.execution_id}#{step.attempt}" if step.attempt else step.execution_id)
+    def parse(event: object) -> TemporalCreateStep:
+        step = real(event)
+        return step.model_copy(update={"registration": ids.registration(f"{step.registration}#{step.attempt}")})
 
-    patch.setattr(TemporalCreateStep, "registration", property(registration))
+    real = TemporalCreateStep.parse
+    patch.setattr(TemporalCreateStep, "parse", parse)
     return DEFINITIONS
+
+
+def without_the_relation_of_a_batch(patch: pytest.MonkeyPatch) -> Any:
+    """A removal in batches may remove the fence before the grants."""
+
+    def delete_batch(schedule_id: str, relation: str, preconditions: Any) -> Any:
+        request = real(schedule_id, relation, preconditions)
+        request.relationship_filter.ClearField("optional_relation")
+        return request
+
+    real = messages.delete_batch
+    patch.setattr(messages, "delete_batch", delete_batch)
+    return DEFINITIONS
+
+
+def without_the_uuid(_patch: pytest.MonkeyPatch) -> Any:
+    """The two runs of an execution that is run twice have one registration."""
+    fixed = "States.Hash($$.Execution.Id, 'SHA-256')"
+    return changed("create_schedule", "Accept", lambda state: state["Parameters"].update({"registration.$": fixed}))
+
+
+def without_waiting_for_a_function_that_outlives_its_attempt(_patch: pytest.MonkeyPatch) -> Any:
+    """An attempt begins while the function of the one before may still be running."""
+    definitions = copy.deepcopy(DEFINITIONS)
+    for definition in definitions.values():
+        for state in definition["States"].values():
+            for retry in state.get("Retry", ()):
+                retry["IntervalSeconds"] = 1
+    return definitions
 
 
 def without_verify_create(_patch: pytest.MonkeyPatch) -> Any:
@@ -72,15 +103,42 @@ def without_confirm_register(_patch: pytest.MonkeyPatch) -> Any:
     """A create that was tried twice assumes that its registration still stands."""
 
     def skip(state: Any) -> None:
-        state["Next"] = "ReadBack"
+        state["Next"] = "Finish"
         state["Catch"][-1]["Next"] = "VerifyCreate"
 
     return changed("create_schedule", "CreateSchedule", skip)
 
 
+def without_the_look_after_a_restore(_patch: pytest.MonkeyPatch) -> Any:
+    """A create that restored a registration assumes that the schedule is still there."""
+    return changed("create_schedule", "RestoreOutcome", lambda state: state["Choices"][0].update(Next="Replayed"))
+
+
 def without_a_second_look(_patch: pytest.MonkeyPatch) -> Any:
     """A delete assumes that a schedule it has deleted stays deleted."""
-    return changed("delete_schedule", "Deregister", lambda state: state.update(Next="Deleted"))
+    return changed("delete_schedule", "DeregisterOutcome", lambda state: state.update(Default="Deregistered"))
+
+
+def without_a_look_before_clearing(_patch: pytest.MonkeyPatch) -> Any:
+    """A delete takes relationships under another fence, without a lease, for those of no schedule."""
+
+    def clear_at_once(state: Any) -> None:
+        state["Choices"] += [
+            {"Variable": "$.deregistration.holder", "IsNull": True, "Next": "LookAgain"},
+            {"Variable": "$.deregistration.holder.lease_seconds", "NumericGreaterThan": 0, "Next": "LookAgain"},
+        ]
+        state["Default"] = "ClearLeft"
+
+    return changed("delete_schedule", "DeregisterOutcome", clear_at_once)
+
+
+def without_a_look_before_a_repeated_delete(_patch: pytest.MonkeyPatch) -> Any:
+    """A repeated attempt deletes whatever schedule has the name by then."""
+
+    def forget(state: Any) -> None:
+        del state["Parameters"]["Payload"]["attempt.$"]
+
+    return changed("delete_schedule", "DeleteSchedule", forget)
 
 
 def changed(kind: str, name: str, change: Callable[[Any], object]) -> Any:
@@ -90,21 +148,28 @@ def changed(kind: str, name: str, change: Callable[[Any], object]) -> Any:
 
 
 @pytest.mark.parametrize(
-    "mutation",
+    ("mutation", "where"),
     [
-        without_the_fence,
-        without_the_lease,
-        without_the_fixed_request_id,
-        without_verify_create,
-        without_confirm_register,
-        without_a_second_look,
+        (without_the_fence, "two creates"),
+        (without_the_lease, "two creates"),
+        (without_the_fixed_request_id, "a create"),
+        (without_the_relation_of_a_batch, "many grants"),
+        (without_the_uuid, "one create, run twice"),
+        (without_waiting_for_a_function_that_outlives_its_attempt, "a create and a delete"),
+        (without_verify_create, "a create"),
+        (without_confirm_register, "a create and a delete"),
+        (without_the_look_after_a_restore, "a replay and a deletion by hand, relationships lost"),
+        (without_a_second_look, "a create and a delete"),
+        (without_a_look_before_clearing, "a delete and a re-create"),
+        (without_a_look_before_a_repeated_delete, "a delete and a re-create"),
     ],
 )
 def test_without_one_of_its_protections_the_design_has_a_counterexample(
-    mutation: Callable[[pytest.MonkeyPatch], Any], patch: pytest.MonkeyPatch
+    mutation: Callable[[pytest.MonkeyPatch], Any], where: str, patch: pytest.MonkeyPatch
 ) -> None:
     definitions = mutation(patch)
-    explorers = [Explorer(scenario, definitions, AGENTS, judge) for scenario in bounded_scenarios()]
+    chosen = (scenario for scenario in bounded_scenarios() if where in scenario.name)
+    explorers = (Explorer(scenario, definitions, AGENTS, judge) for scenario in chosen)
     found = ((explorer, explorer.explore()) for explorer in explorers)
     explorer, result = next((explorer, result) for explorer, result in found if result.violation)
 

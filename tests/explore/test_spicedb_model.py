@@ -34,7 +34,7 @@ from local.stack.process import HOST
 from local.stack.spicedb import LocalSpiceDB
 from saga_core import ids
 from saga_spicedb import SpiceDB
-from saga_spicedb.gateway import _reason
+from saga_spicedb.calls import _reason
 from tests.explore import spicedb_model
 from tests.explore.conformance import NO_DEADLINE, REGISTRATIONS, RPC_SECONDS, TIMES, Call, create_request, outcome
 from tests.explore.spicedb_requests import SpiceDBFailure, Tuple
@@ -149,7 +149,10 @@ class Requests:
         return touch(grant)
 
     def delete(self) -> DeleteRelationshipsRequest:
-        request = DeleteRelationshipsRequest(optional_preconditions=self.preconditions())
+        request = DeleteRelationshipsRequest(
+            optional_preconditions=self.preconditions(), optional_limit=self.chance.choice([0, 0, 1, 2, 1001])
+        )
+        request.optional_allow_partial_deletions = bool(request.optional_limit) and self._happens(0.5)
         if not self._happens(0.03):
             request.relationship_filter.CopyFrom(self.filter())
         return request
@@ -208,6 +211,7 @@ def some_spicedb_call(chance: random.Random, there: list[Tuple], odd: float) -> 
         return Call(f"{type(request).__name__} {request}", lambda client: spicedb_reply(client, request))
     schedule_id, registration = chance.choice(SCHEDULE_IDS), chance.choice(REGISTRATIONS)
     anyone, record_id = chance.choice([registration, None]), chance.choice(SCHEDULE_IDS)
+    memo_registration = chance.choice(REGISTRATIONS)
     creator = chance.choice(
         [None, *({who: name} for who in ("user_id", "service_account_id") for name in REGISTRATIONS)]
     )
@@ -219,7 +223,8 @@ def some_spicedb_call(chance: random.Random, there: list[Tuple], odd: float) -> 
         ("holder", lambda it: it.holder(schedule_id, NO_DEADLINE)),
         ("remove", lambda it: it.remove(schedule_id, registration, NO_DEADLINE)),
         ("clear", lambda it: it.clear(schedule_id, anyone, NO_DEADLINE)),
-        ("deregister", lambda it: it.deregister(schedule_id, anyone, NO_DEADLINE)),
+        ("restore", lambda it: it.restore(schedule_id, registration, memo_registration, NO_DEADLINE)),
+        ("end_lease", lambda it: it.end_lease(schedule_id, registration, NO_DEADLINE)),
         ("open", lambda it: it.open_trigger_request(record_id, schedule_id, registration, NO_DEADLINE)),
         ("finish", lambda it: it.finish_trigger_request(record_id, registration, NO_DEADLINE)),
         ("remove_trigger", lambda it: it.remove_trigger_request(record_id, registration, NO_DEADLINE)),

@@ -121,9 +121,9 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
         version=2,
         digest=digest(create.schedule),
     )
-    over_stray, request_id = chance.random() < 0.3, chance.choice([registration, None])
+    holds_name, request_id = chance.random() < 0.3, chance.choice([registration, None])
     calls: list[tuple[str, Callable[[Temporal], Any]]] = [
-        ("create", lambda it: it.create(create, memo, NO_DEADLINE, over_stray=over_stray)),
+        ("create", lambda it: it.create(create, memo, NO_DEADLINE, holds_name=holds_name)),
         ("describe", lambda it: it.describe(schedule_id, NO_DEADLINE)),
         ("delete", lambda it: it.delete(schedule_id, NO_DEADLINE)),
         ("trigger", lambda it: it.trigger(schedule_id, request_id, NO_DEADLINE)),
@@ -151,7 +151,7 @@ def some_temporal_call(chance: random.Random, agent_id: str, run: Callable[[Awai
             return answer.memo, view.model_copy(update={"spec": view.spec.model_copy(update={"cron_expressions": []})})
         return answer
 
-    return Call(f"{method} of {create} by {memo.registration}, over_stray {over_stray}", through_gateway)
+    return Call(f"{method} of {create} by {memo.registration}, holds_name {holds_name}", through_gateway)
 
 
 class ModelTemporal:

@@ -28,8 +28,8 @@ _TRIGGER: Mapping[str, Any] = {
     },
 }
 MACHINES: Mapping[str, Any] = {**DEFINITIONS, "trigger_schedule": _TRIGGER}
-# After these a trigger may have taken effect. The second is that of a function that was killed.
-_UNKNOWN = ("TriggerOutcomeUnknown", "Runtime.ExitError")
+# After these a trigger may have taken effect. The others are those of a function that was killed, or given up.
+_UNKNOWN = ("TriggerOutcomeUnknown", "Runtime.ExitError", "Lambda.Unknown")
 
 
 def trigger(name: str, key: str = "k") -> Operation:

@@ -11,10 +11,31 @@ from temporalio.api.common.v1 import Memo
 from saga_core import ids
 from saga_temporal import MEMO_KEY
 from tests.explore import spicedb_model, temporal_model
-from tests.explore.handlers import START, Reply, Rpc
+from tests.explore.handlers import LEASE, START, Reply, Rpc
 from tests.explore.interpreter import Json, Machine, Position
+from tests.explore.spicedb_requests import Tuple
 
 NOW = START.timestamp()
+# An operation that is no saga: somebody deletes the schedule in Temporal, with another tool.
+BY_HAND = "deletion_by_hand"
+DELETION_BY_HAND: Json = {
+    "StartAt": "Delete",
+    "States": {
+        "Delete": {
+            "Type": "Task",
+            "Parameters": {
+                "FunctionName": "${TemporalDeleteFunctionArn}",
+                "Payload": {"execution_id.$": "$$.Execution.Id", "request.$": "$$.Execution.Input"},
+            },
+            "ResultSelector": {"existed.$": "$.Payload.existed"},
+            "ResultPath": "$.deleted",
+            "Retry": [],
+            "Catch": [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Done"}],
+            "Next": "Done",
+        },
+        "Done": {"Type": "Pass", "End": True},
+    },
+}
 
 
 class RpcFault(Enum):
@@ -26,11 +47,12 @@ class RpcFault(Enum):
     KILLED_BEFORE = "function killed before"
     KILLED_AFTER = "function killed after"
     STOPPED = "execution stopped, function goes on"
+    OUTLIVED = "attempt given up, function goes on"
 
     @property
     def takes_effect(self) -> bool:
         """Whether the engine sees the RPC."""
-        return self not in (RpcFault.REFUSED, RpcFault.KILLED_BEFORE)
+        return self in (RpcFault.NONE, RpcFault.LOST, RpcFault.KILLED_AFTER)
 
 
 @dataclass(frozen=True)
@@ -39,44 +61,67 @@ class Operation:
 
     Attributes:
         name: as traces show it.
-        kind: ``create_schedule``, ``delete_schedule`` or ``trigger_schedule``.
+        kind: ``create_schedule``, ``delete_schedule``, ``trigger_schedule`` or `BY_HAND`.
         request: its input.
+        execution: the name of its execution; its own name unless another operation is a run of the same execution.
     """
 
     name: str
     kind: str
     request: str
+    execution: str = ""
 
     @property
     def execution_id(self) -> str:
         """Its ARN."""
-        return f"arn:aws:states:us-east-1:123456789012:execution:{self.kind}:{self.name}"
+        return f"arn:aws:states:us-east-1:123456789012:execution:{self.kind}:{self.execution or self.name}"
 
     @property
     def registration(self) -> str:
         """Its fence."""
-        return ids.registration(self.execution_id)
+        return ids.registration(f"{self.execution_id} {self.name}")
 
     @property
     def context(self) -> Json:
-        """Its context object."""
-        return Machine.context(self.execution_id, json.loads(self.request))
+        """Its context object. The name stands for the UUID that the run makes."""
+        return Machine.context(self.execution_id, json.loads(self.request), self.name)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A function that runs, before its next RPC.
+
+    Attributes:
+        place: where its task stands (see `Machine`).
+        state: the name of its task.
+        replies: what it has been answered so far.
+    """
+
+    place: int | None
+    state: str
+    function: str
+    payload: str
+    replies: tuple[Reply, ...]
+    rpc: Rpc
 
 
 @dataclass(frozen=True)
 class Process:
-    """Where an execution stands: before an RPC of its task's function, or at its end.
+    """Where an execution stands.
 
     Attributes:
-        rpc: the next RPC; None at the end.
-        replies: what the function has been answered so far.
-        stopped: the execution is over, but its function goes on by itself.
+        running: the functions of its tasks; none at its end.
+        ghosts: functions of attempts that the execution has given up, or that were running when it was stopped.
     """
 
     position: Position
-    replies: tuple[Reply, ...] = ()
-    rpc: Rpc | None = None
-    stopped: bool = False
+    running: tuple[Running, ...] = ()
+    ghosts: tuple[Running, ...] = ()
+
+    @property
+    def functions(self) -> tuple[Running, ...]:
+        """Every function that runs."""
+        return self.running + self.ghosts
 
 
 @dataclass(frozen=True)
@@ -86,7 +131,9 @@ class World:
     Attributes:
         processes: one an operation, in order.
         faults: how many have happened.
-        deleted: registrations whose schedule a delete has removed.
+        outlived: whether one of them was that a function outlived its attempt.
+        deleted: registrations whose schedule was deleted.
+        orphaned: those of them that had relationships when it was deleted by hand.
         wronged: what an RPC did that none may do; empty while all is well.
         triggered: names of the triggers that took effect, sorted; one that took effect twice is there twice.
     """
@@ -95,22 +142,30 @@ class World:
     temporal: temporal_model.State
     processes: tuple[Process, ...]
     faults: int = 0
+    outlived: bool = False
     deleted: frozenset[str] = frozenset()
+    orphaned: frozenset[str] = frozenset()
     wronged: str = ""
     triggered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Move:
-    """One RPC of one operation, and what happened to it."""
+    """One RPC of one operation, by the number of its function, and what happened to it."""
 
     operation: int
     fault: RpcFault
+    function: int = 0
 
 
 def aged(state: spicedb_model.State) -> spicedb_model.State:
     """The relationships once every lease is over, before any has been collected."""
     return frozenset(t if t[5] is None else (*t[:5], NOW - 1) for t in state)
+
+
+def leased(fence: Tuple) -> Tuple:
+    """The live lease of the operation that has the fence."""
+    return (fence[0], fence[1], "creating", *fence[3:5], NOW + LEASE.total_seconds())
 
 
 def registration_of(stored: temporal_model.Stored) -> str:

@@ -80,7 +80,7 @@ class Scene:
         if registered:
             spicedb().register_again(step.request, step.registration, step.execution_id, deadline)
         if scheduled:
-            temporal().create(step.request, Memo.of(step), deadline, over_stray=False)
+            temporal().create(step.request, Memo.of(step), deadline, holds_name=False)
 
 
 def answer(ended: Ended) -> str:

@@ -28,10 +28,18 @@ def template(**parameters: str) -> Template:
     return Template(ROOT / "template.yaml", {**PARAMETERS, **parameters})
 
 
+def states_of(definition: Mapping[str, Any]) -> Iterator[tuple[str, State]]:
+    """(name, state) for every state of a machine, also those in the branches of a Parallel state."""
+    for name, state in definition["States"].items():
+        yield name, state
+        for branch in state.get("Branches", ()):
+            yield from states_of(branch)
+
+
 def states() -> Iterator[tuple[str, State]]:
     """(``machine.State``, state) for every state of every machine."""
     for machine, definition in DEFINITIONS.items():
-        for name, state in definition["States"].items():
+        for name, state in states_of(definition):
             yield f"{machine}.{name}", state
 
 
@@ -41,9 +49,11 @@ def tasks() -> dict[str, State]:
 
 
 def targets(state: State) -> Iterator[str]:
-    """The states that ``state`` can go to."""
+    """The states that ``state`` can go to; of a Parallel state, also those where its branches begin."""
     for key in ("Next", "Default"):
         if key in state:
             yield state[key]
     for branch in (*state.get("Choices", ()), *state.get("Catch", ())):
         yield branch["Next"]
+    for branch in state.get("Branches", ()):
+        yield branch["StartAt"]

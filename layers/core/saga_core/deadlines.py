@@ -38,3 +38,7 @@ class Deadline:
         """Seconds that the next call may take, or None when no time is left and no call should begin."""
         left = min(self.per_call, self.ends_at - self.now())
         return left if left > 0 else None
+
+    def leaves(self, seconds: float) -> bool:
+        """Whether so much time is left until the end."""
+        return self.ends_at - self.now() >= seconds

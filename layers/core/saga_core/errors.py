@@ -9,6 +9,7 @@
     ├── ScheduleNotFound          404  there is no such schedule, or it was deleted
     ├── ScheduleAlreadyExists     409  the name is taken
     ├── CreateInProgress          409  another create of the name is in flight, or was interrupted shortly before
+    ├── NameReserved              409  Temporal does not free the name of a deleted schedule yet
     ├── IdempotencyKeyReused      409  the key was used with another request
     ├── TriggerUnconfirmed        409  the key's trigger was sent, and its outcome is not known
     ├── TooManyTriggers           429  Temporal accepts no more triggers of the schedule for now
@@ -86,9 +87,17 @@ class PermissionDenied(SagaError):
 
 
 class ScheduleAlreadyExists(SagaError):
-    """Another operation holds the schedule's name."""
+    """Another operation holds the schedule's name.
+
+    Attributes:
+        unowned: whether nobody owns the schedule of that name, although its memo names a creator.
+    """
 
     http_status = HTTPStatus.CONFLICT
+
+    def __init__(self, message: str, *, unowned: bool = False) -> None:
+        super().__init__(message)
+        self.unowned = unowned
 
 
 class ScheduleNotFound(SagaError):
@@ -101,6 +110,16 @@ class CreateInProgress(SagaError):
     """Another create of this name is in flight, or was interrupted and its lease has not expired."""
 
     http_status = HTTPStatus.CONFLICT
+
+
+class NameReserved(SagaError):
+    """Temporal has no schedule of this name, and refuses a new one: it frees the name minutes after a delete.
+
+    It does so where its scheduler was switched. Nothing is left behind; try again.
+    """
+
+    http_status = HTTPStatus.CONFLICT
+    should_retry = True
 
 
 class IdempotencyKeyReused(SagaError):

@@ -3,6 +3,7 @@
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import datetime
 
 from saga_core import limits
 
@@ -83,11 +84,24 @@ def workflow_id_prefix(of_schedule_id: str) -> str:
 
 
 def registration(execution_id: str) -> str:
-    """The fence of one operation: the SHA-256 of its execution's ARN, as 64 hex digits.
+    """The fence of an execution whose machine makes none: the SHA-256 of its ARN, as 64 hex digits.
 
-    It is the operation's Temporal request id, it is in the schedule's memo, and it is the subject of ``registered_by``.
+    A fence is an operation's Temporal request id, it is in the schedule's memo, and it is the subject of
+    ``registered_by``.
     """
-    return hashlib.sha256(execution_id.encode()).hexdigest()
+    return _hash(execution_id)
+
+
+def registration_without_memo(of_schedule_id: str, created_at: datetime | None) -> str:
+    """The fence of a schedule whose memo has none: the SHA-256 of its id and time of creation, as 64 hex digits.
+
+    It tells the schedule from another one that is created under the name later.
+    """
+    return _hash(f"{of_schedule_id} {created_at.isoformat() if created_at else ''}")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def trigger_request(of_schedule_id: str, caller: Subject, key: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from saga_core import ids
 from saga_core.errors import InvalidRequest
@@ -32,15 +32,28 @@ class _Step(Model):
     execution_id: Text
 
 
-class CreateStep(_Step):
+class _RunStep(_Step):
+    """Event of a function that acts for one run of an execution.
+
+    Attributes:
+        registration: the run's fence and Temporal request id. The machine makes it; definitions of earlier releases do
+            not, and their runs have the hash of the ARN.
+    """
+
+    registration: Text
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_release(cls, event: Any) -> Any:
+        if isinstance(event, dict) and "registration" not in event and isinstance(event.get("execution_id"), str):
+            return {**event, "registration": ids.registration(event["execution_id"])}
+        return event
+
+
+class CreateStep(_RunStep):
     """Event of a function of the create machine."""
 
     request: CreateRequest
-
-    @property
-    def registration(self) -> str:
-        """The fence and Temporal request id of this create."""
-        return ids.registration(self.execution_id)
 
 
 class Holder(Model):
@@ -64,17 +77,21 @@ class RegisterStep(CreateStep):
     """Event of register.
 
     Attributes:
-        repeat: whether this execution has registered before, and only ensures that its registration still exists.
+        repeat: whether this run has registered before, and only ensures that its registration still exists.
+        restore: the fence in the memo of a schedule that nobody owns, which this run's registration becomes.
+        end_lease: whether the schedule is created, and only the lease is to be removed.
     """
 
     repeat: bool = False
+    restore: Text | None = None
+    end_lease: bool = False
 
 
 class TemporalCreateStep(CreateStep):
     """Event of temporal_create.
 
     Attributes:
-        registered: whether this execution has registered, so that it holds the name in SpiceDB.
+        registered: whether this run has registered, so that it holds the name in SpiceDB.
         attempt: 0 for the first invocation, then 1, 2, …
     """
 
@@ -86,7 +103,7 @@ class CompensateStep(CreateStep):
     """Event of compensate.
 
     Attributes:
-        stale: the holder whose relationships to clear instead of this execution's own: an interrupted create.
+        stale: the holder whose relationships to clear instead of this run's own, because its schedule is not there.
     """
 
     stale: Holder | None = None
@@ -103,7 +120,7 @@ class Match(StrEnum):
     OTHER = "other"
 
 
-class DescribeStep(_Step):
+class DescribeStep(_RunStep):
     """Event of temporal_describe, in either machine: exactly one of ``create`` and ``delete``.
 
     Attributes:
@@ -131,7 +148,7 @@ class DescribeStep(_Step):
         if self.create is None:
             return Match.OTHER
         made_by = memo.registration if memo else None
-        if made_by == ids.registration(self.execution_id):
+        if made_by == self.registration:
             return Match.OURS
         if self.holder and self.holder.registration and self.holder.registration != made_by:
             return Match.STRAY
@@ -144,20 +161,30 @@ class DescribeStep(_Step):
 
 
 class DeleteStep(_Step):
-    """Event of temporal_delete."""
+    """Event of temporal_delete.
+
+    Attributes:
+        registration: of the schedule to delete, as temporal_describe gives it; null from definitions of earlier
+            releases.
+        attempt: 0 for the first invocation, then 1, 2, …
+    """
 
     request: DeleteRequest
+    registration: Text | None = None
+    attempt: int = 0
 
 
-class DeregisterStep(DeleteStep):
+class DeregisterStep(_Step):
     """Event of deregister.
 
     Attributes:
-        registration: the fence in the deleted schedule's memo; null where Temporal had no such schedule, or one that
-            this application did not create.
+        registration: of the deleted schedule, as temporal_describe gives it; null where Temporal had none.
+        stale: the holder whose relationships to clear instead, because its schedule is not there.
     """
 
-    registration: str | None
+    request: DeleteRequest
+    registration: Text | None = None
+    stale: Holder | None = None
 
 
 class Memo(BaseModel):

@@ -1,6 +1,6 @@
 """SpiceDB, as this application uses it. The only code that knows authzed."""
 
 from saga_spicedb.connection import spicedb
-from saga_spicedb.gateway import Deregistered, RegisterOutcome, SpiceDB, TriggerRequest
+from saga_spicedb.gateway import RegisterOutcome, Removal, SpiceDB, TriggerRequest
 
-__all__ = ["Deregistered", "RegisterOutcome", "SpiceDB", "TriggerRequest", "spicedb"]
+__all__ = ["RegisterOutcome", "Removal", "SpiceDB", "TriggerRequest", "spicedb"]

@@ -5,57 +5,35 @@ checks what a method relies on in the same transaction as the write (a precondit
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import grpc
 from authzed.api.v1 import (
     CheckPermissionResponse,
     Client,
-    ErrorReason,
+    DeleteRelationshipsRequest,
+    DeleteRelationshipsResponse,
     Precondition,
+    ReadRelationshipsRequest,
+    Relationship,
 )
-from google.rpc.error_details_pb2 import ErrorInfo
-from google.rpc.status_pb2 import Status
 
 from saga_core.deadlines import Deadline
-from saga_core.errors import (
-    AgentUpdateDenied,
-    AuthorizationUnavailable,
-    ConfigurationError,
-    InvalidRequest,
-    SagaError,
-)
+from saga_core.errors import AgentUpdateDenied, AuthorizationUnavailable, InvalidRequest
 from saga_core.ids import Subject
 from saga_core.requests import CreateRequest
 from saga_core.steps import Holder
 from saga_spicedb import messages
+from saga_spicedb.calls import STATUS_CODES, Calls, PreconditionFailedError, Rpc, TooManyError, error_of, whole
 
-# Codes that mean that SpiceDB refuses this application, not that it is in trouble; nothing was written.
-_REFUSALS = {
-    grpc.StatusCode.FAILED_PRECONDITION,  # other than a precondition of ours
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.OUT_OF_RANGE,
-    grpc.StatusCode.UNIMPLEMENTED,
-}
-# By number, as in the error of one item of a bulk check.
-_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
-# Without a token, and with a wrong token.
-_TOKEN_REFUSALS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 # How long a trigger with a key is remembered. No request that was sent before takes effect so late.
 TRIGGER_REQUEST_LASTS = timedelta(hours=24)
-_PRECONDITION_FAILED = ErrorReason.Name(ErrorReason.ERROR_REASON_WRITE_OR_DELETE_PRECONDITION_FAILURE)
-
-Response = TypeVar("Response")
-Response_co = TypeVar("Response_co", covariant=True)
-
-
-class _Rpc(Protocol[Response_co]):
-    def __call__(self, request: Any, *, timeout: float) -> Response_co: ...
+# Another batch begins only where so much time is left.
+_BATCH_SECONDS = 1.0
 
 
 class RegisterOutcome(StrEnum):
@@ -66,18 +44,12 @@ class RegisterOutcome(StrEnum):
     OCCUPIED = "occupied"
 
 
-@dataclass(frozen=True)
-class Deregistered:
-    """The result of deregister.
+class Removal(StrEnum):
+    """What became of the relationships that were to be removed."""
 
-    Attributes:
-        done: whether no relationship of the deleted schedule is left.
-        again: whether the operation that had registered the schedule may still be in flight, so that it may create the
-            schedule again.
-    """
-
-    done: bool
-    again: bool
+    DONE = "done"
+    MORE = "more"  # some are removed, and time ran out: the same call goes on
+    NOT_OURS = "not ours"  # the fence, or the lease, does not allow it, or there are none
 
 
 @dataclass(frozen=True)
@@ -104,10 +76,9 @@ class SpiceDB:
         self, connect: Callable[[], Client], lease: timedelta, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         """Make a client with ``connect`` at the first call; leases end ``lease`` after ``now``."""
-        self._connect = connect
+        self._call = Calls(connect).call
         self._lease = lease
         self._now = now
-        self._client: Client | None = None
 
     def register(
         self, request: CreateRequest, registration: str, execution_id: str, deadline: Deadline
@@ -153,7 +124,7 @@ class SpiceDB:
         write = messages.register(schedule_id, request.agent_id, creator, registration, execution_id, lease_ends_at)
         try:
             self._call(lambda client: client.WriteRelationships, write, deadline)
-        except _PreconditionFailedError:
+        except PreconditionFailedError:
             holder = self.holder(schedule_id, deadline)
             if holder is None:
                 raise AuthorizationUnavailable(
@@ -164,30 +135,53 @@ class SpiceDB:
             return RegisterOutcome.REGISTERED, holder
         return RegisterOutcome.REGISTERED, None
 
+    def restore(
+        self, schedule_id: str, registration: str, memo_registration: str, deadline: Deadline
+    ) -> tuple[RegisterOutcome, Holder | None]:
+        """Let what this operation registered stand for an existing schedule: under its memo's fence, without a lease.
+
+        OCCUPIED: the registration is gone; the holder, if any, is another operation.
+        """
+        try:
+            write = messages.restore(schedule_id, registration, memo_registration)
+            self._call(lambda client: client.WriteRelationships, write, deadline)
+        except PreconditionFailedError:
+            holder = self.holder(schedule_id, deadline)
+            if holder is None or holder.registration != memo_registration:
+                return RegisterOutcome.OCCUPIED, holder
+        return RegisterOutcome.REGISTERED, None
+
+    def end_lease(self, schedule_id: str, registration: str, deadline: Deadline) -> None:
+        """Remove the lease of this operation, which has created its schedule. Without one it does nothing."""
+        request = messages.end_lease(schedule_id, registration)
+        self._call(lambda client: client.WriteRelationships, request, deadline)
+
     def holder(self, schedule_id: str, deadline: Deadline) -> Holder | None:
-        """Who holds the schedule's name now, or None if it has no relationship at all."""
-        responses = self._call(lambda client: _whole(client.ReadRelationships), messages.read(schedule_id), deadline)
-        relationships = [response.relationship for response in responses]
-        if not relationships:
+        """Who holds the schedule's name now, or None if it has no relationship at all.
+
+        It reads fence and lease, however many grants there are.
+        """
+        found = self._read(messages.read_registrations(schedule_id), deadline)
+        if not found and not self._read(messages.read_any(schedule_id), deadline):
             return None
-        fences = [r.subject.object.object_id for r in relationships if r.relation == "registered_by"]
-        leases = [r.optional_expires_at.ToDatetime(UTC) for r in relationships if r.relation == "creating"]
+        fences = [r.subject.object.object_id for r in found if r.relation == "registered_by"]
+        leases = [r.optional_expires_at.ToDatetime(UTC) for r in found if r.relation == "creating"]
         # SpiceDB decides by its own clock whether a lease has expired; one that it still returns lasts at least 1 s.
         seconds = [max(1, math.ceil((lease - self._now()).total_seconds())) for lease in leases]
         return Holder(registration=fences[0] if fences else None, lease_seconds=max(seconds, default=0))
 
-    def remove(self, schedule_id: str, registration: str, deadline: Deadline) -> bool:
-        """Remove every relationship of the schedule, if ``registration`` is the operation that registered it.
+    def _read(self, request: ReadRelationshipsRequest, deadline: Deadline) -> list[Relationship]:
+        responses = self._call(lambda client: whole(client.ReadRelationships), request, deadline)
+        return [response.relationship for response in responses]
 
-        Returns whether there was anything to remove; relationships of another operation do not count.
-        """
+    def remove(self, schedule_id: str, registration: str, deadline: Deadline) -> Removal:
+        """Remove every relationship of the schedule, if ``registration`` is the operation that registered it."""
         return self._remove(schedule_id, [messages.must_match(schedule_id, "registered_by", registration)], deadline)
 
-    def clear(self, schedule_id: str, registration: str | None, deadline: Deadline) -> bool:
-        """Remove every relationship that an interrupted operation left on a schedule, unless a lease is live.
+    def clear(self, schedule_id: str, registration: str | None, deadline: Deadline) -> Removal:
+        """Remove every relationship on a schedule that is not there, unless a lease is live.
 
-        ``registration`` is that operation's fence; None clears relationships that have no fence. Returns whether there
-        was anything to remove.
+        ``registration`` is the fence that they have; None clears relationships that have no fence.
         """
         fence = (
             messages.must_match(schedule_id, "registered_by", registration)
@@ -196,27 +190,36 @@ class SpiceDB:
         )
         return self._remove(schedule_id, [fence, messages.must_not_match(schedule_id, "creating")], deadline)
 
-    def deregister(self, schedule_id: str, registration: str | None, deadline: Deadline) -> Deregistered:
-        """Remove every relationship of a schedule that is no longer in Temporal.
+    def _remove(self, schedule_id: str, preconditions: list[Precondition], deadline: Deadline) -> Removal:
+        """Remove everything in one transaction; if it is too much for one, the grants in batches before.
 
-        ``registration`` is the fence in the deleted schedule's memo. Relationships under another fence, or without one,
-        are removed only where no lease is live: they may belong to a create in flight.
+        The owner goes with the fence, in the last transaction: a caller who may delete may do so until the end. Only
+        where the owners alone are too many, they go in batches too.
         """
-        holder = self.holder(schedule_id, deadline)
-        if holder is None:
-            # Another delete has removed them, or an earlier attempt of this one whose reply was lost.
-            return Deregistered(done=True, again=registration is not None)
-        if registration and holder.registration == registration:
-            removed = self.remove(schedule_id, registration, deadline)
-            return Deregistered(done=True, again=holder.in_flight or not removed)
-        if holder.in_flight:
-            return Deregistered(done=False, again=False)
-        return Deregistered(done=self.clear(schedule_id, holder.registration, deadline), again=False)
+        for relation in messages.GRANTS:
+            try:
+                self._delete(messages.delete(schedule_id, preconditions), deadline)
+            except PreconditionFailedError:
+                return Removal.NOT_OURS
+            except TooManyError:
+                pass
+            else:
+                return Removal.DONE
+            batch = messages.delete_batch(schedule_id, relation, preconditions)
+            partial = True
+            while partial:
+                if not deadline.leaves(_BATCH_SECONDS):
+                    return Removal.MORE
+                try:
+                    partial = self._delete(batch, deadline)
+                except PreconditionFailedError:
+                    return Removal.NOT_OURS
+        return Removal.MORE
 
-    def _remove(self, schedule_id: str, preconditions: list[Precondition], deadline: Deadline) -> bool:
-        return self._done(
-            lambda client: client.DeleteRelationships, messages.delete(schedule_id, preconditions), deadline
-        )
+    def _delete(self, request: DeleteRelationshipsRequest, deadline: Deadline) -> bool:
+        """Whether there are more relationships to delete."""
+        response = self._call(lambda client: client.DeleteRelationships, request, deadline)
+        return response.deletion_progress == DeleteRelationshipsResponse.DELETION_PROGRESS_PARTIAL
 
     def open_trigger_request(
         self, record_id: str, schedule_id: str, registration: str, deadline: Deadline
@@ -230,7 +233,7 @@ class SpiceDB:
         if self._done(lambda client: client.WriteRelationships, write, deadline):
             return None
         read = messages.read(record_id, of=messages.TRIGGER_REQUEST)
-        for response in self._call(lambda client: _whole(client.ReadRelationships), read, deadline):
+        for response in self._call(lambda client: whole(client.ReadRelationships), read, deadline):
             found = response.relationship
             return TriggerRequest(found.subject.object.object_id, done=found.relation == "done")
         raise AuthorizationUnavailable(f"what {schedule_id} was going to be triggered by went away meanwhile")
@@ -245,11 +248,11 @@ class SpiceDB:
         request = messages.remove_trigger_request(record_id, registration)
         return self._done(lambda client: client.DeleteRelationships, request, deadline)
 
-    def _done(self, rpc: Callable[[Client], _Rpc[Any]], request: Any, deadline: Deadline) -> bool:
+    def _done(self, rpc: Callable[[Client], Rpc[Any]], request: Any, deadline: Deadline) -> bool:
         """Make a write. Returns whether its preconditions held."""
         try:
             self._call(rpc, request, deadline)
-        except _PreconditionFailedError:
+        except PreconditionFailedError:
             return False
         return True
 
@@ -275,7 +278,7 @@ class SpiceDB:
         response = self._call(lambda client: client.CheckBulkPermissions, request, deadline)
         for pair in response.pairs:
             if pair.HasField("error"):
-                raise _error(_STATUS_CODES.get(pair.error.code, grpc.StatusCode.UNKNOWN))
+                raise error_of(STATUS_CODES.get(pair.error.code, grpc.StatusCode.UNKNOWN))
             if pair.item.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION:
                 held[pair.request.resource.object_id].add(pair.request.permission)
         return held
@@ -284,61 +287,3 @@ class SpiceDB:
         request = messages.check(object_type, object_id, permission, subject)
         response = self._call(lambda client: client.CheckPermission, request, deadline)
         return bool(response.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION)
-
-    def _call(self, rpc: Callable[[Client], _Rpc[Response]], request: Any, deadline: Deadline) -> Response:
-        """Make one call. Every error of SpiceDB is classified here."""
-        timeout = deadline.timeout()
-        if timeout is None:
-            raise AuthorizationUnavailable("no time was left to ask SpiceDB")
-        client = self._client = self._client or self._connect()
-        try:
-            return rpc(client)(request, timeout=timeout)
-        except grpc.RpcError as error:
-            if error.code() in _TOKEN_REFUSALS:
-                # The token may have been rotated: the next call makes a client that reads it again.
-                self._client = None
-            raise _classified(error) from None
-
-
-def _whole(rpc: _Rpc[Iterable[Response]]) -> _Rpc[list[Response]]:
-    """A call that returns a stream, as one that returns the whole of it."""
-
-    def read(request: Any, *, timeout: float) -> list[Response]:
-        return list(rpc(request, timeout=timeout))
-
-    return read
-
-
-class _PreconditionFailedError(Exception):
-    """A precondition of ours did not hold; nothing was written."""
-
-
-def _classified(error: Any) -> SagaError | _PreconditionFailedError:
-    reason = _reason(error)
-    if error.code() is grpc.StatusCode.FAILED_PRECONDITION and reason == _PRECONDITION_FAILED:
-        return _PreconditionFailedError()
-    return _error(error.code(), reason)
-
-
-def _error(code: grpc.StatusCode, reason: str | None = None) -> SagaError:
-    """What a code means: that of a call, or of one item of a bulk check.
-
-    SpiceDB's own message may repeat what a caller sent. Its reason is one of a list, such as an unknown definition.
-    """
-    said = f"{code.name} ({reason})" if reason in ErrorReason.keys() else code.name  # noqa: SIM118 - it is no dict
-    if code in _TOKEN_REFUSALS:
-        return AuthorizationUnavailable("SpiceDB does not accept the token")
-    if code in _REFUSALS:
-        return ConfigurationError(f"SpiceDB refuses the request: {said}")
-    return AuthorizationUnavailable(f"SpiceDB: {said}")
-
-
-def _reason(error: Any) -> str | None:
-    """The reason in the error's google.rpc.ErrorInfo, which distinguishes SpiceDB's failed preconditions."""
-    for key, value in error.trailing_metadata() or ():
-        if key == "grpc-status-details-bin":
-            for detail in Status.FromString(value).details:
-                info = ErrorInfo()
-                if detail.Unpack(info):
-                    return str(info.reason)
-    return None

@@ -23,6 +23,10 @@ from authzed.api.v1 import (
 from saga_core.ids import Subject
 
 SCHEDULE = "agent_schedule"
+# The most relationships that a delete with a limit may remove.
+BATCH = 1000
+# The relations that can have any number of subjects.
+GRANTS = ("viewer", "editor", "owner")
 TRIGGER_REQUEST = "trigger_request"
 _FULLY_CONSISTENT = Consistency(fully_consistent=True)
 
@@ -48,6 +52,47 @@ def register(
     return request
 
 
+def restore(schedule_id: str, registration: str, memo_registration: str) -> WriteRelationshipsRequest:
+    """Replace this operation's fence and lease by the fence in a memo, if the fence is there."""
+    fence = Subject("registration", registration)
+    request = WriteRelationshipsRequest(
+        updates=[
+            _untouch(schedule_id, "registered_by", fence),
+            _untouch(schedule_id, "creating", fence),
+            touch(schedule_id, "registered_by", Subject("registration", memo_registration)),
+        ],
+        optional_preconditions=[must_match(schedule_id, "registered_by", registration)],
+    )
+    request.optional_transaction_metadata.update({"request_id": registration, "restored": memo_registration})
+    return request
+
+
+def end_lease(schedule_id: str, registration: str) -> WriteRelationshipsRequest:
+    """Remove the lease of this operation, wherever it stands."""
+    return WriteRelationshipsRequest(updates=[_untouch(schedule_id, "creating", Subject("registration", registration))])
+
+
+def read_registrations(schedule_id: str) -> ReadRelationshipsRequest:
+    """Read the fence and the lease of the schedule: nothing else has a registration as its subject."""
+    return ReadRelationshipsRequest(
+        consistency=_FULLY_CONSISTENT,
+        relationship_filter=RelationshipFilter(
+            resource_type=SCHEDULE,
+            optional_resource_id=_required(schedule_id),
+            optional_subject_filter=SubjectFilter(subject_type="registration"),
+        ),
+    )
+
+
+def read_any(schedule_id: str) -> ReadRelationshipsRequest:
+    """Read one relationship of the schedule, if there is any."""
+    return ReadRelationshipsRequest(
+        consistency=_FULLY_CONSISTENT,
+        relationship_filter=RelationshipFilter(resource_type=SCHEDULE, optional_resource_id=_required(schedule_id)),
+        optional_limit=1,
+    )
+
+
 def open_trigger_request(
     record_id: str, schedule_id: str, registration: str, expires_at: datetime
 ) -> WriteRelationshipsRequest:
@@ -64,11 +109,10 @@ def open_trigger_request(
 def finish_trigger_request(record_id: str, registration: str, expires_at: datetime) -> WriteRelationshipsRequest:
     """Turn the record of a trigger from open to done, if it is open under ``registration``."""
     fence = Subject("registration", registration)
-    opened = touch(record_id, "open", fence, of=TRIGGER_REQUEST).relationship
     return WriteRelationshipsRequest(
         updates=[
             touch(record_id, "done", fence, expires_at, of=TRIGGER_REQUEST),
-            RelationshipUpdate(operation=RelationshipUpdate.OPERATION_DELETE, relationship=opened),
+            _untouch(record_id, "open", fence, of=TRIGGER_REQUEST),
         ],
         optional_preconditions=[must_match(record_id, "open", registration, of=TRIGGER_REQUEST)],
     )
@@ -88,10 +132,26 @@ def read(object_id: str, *, of: str = SCHEDULE) -> ReadRelationshipsRequest:
 
 
 def delete(object_id: str, preconditions: Sequence[Precondition], *, of: str = SCHEDULE) -> DeleteRelationshipsRequest:
-    """Delete every relationship of the schedule, or of another object, under the preconditions."""
+    """Delete every relationship of the schedule, or of another object, under the preconditions.
+
+    Where they are more than a batch, SpiceDB refuses.
+    """
     return DeleteRelationshipsRequest(
         relationship_filter=RelationshipFilter(resource_type=of, optional_resource_id=_required(object_id)),
         optional_preconditions=preconditions,
+        optional_limit=BATCH,
+    )
+
+
+def delete_batch(schedule_id: str, relation: str, preconditions: Sequence[Precondition]) -> DeleteRelationshipsRequest:
+    """Delete a batch of the relationships of one relation of the schedule, under the preconditions."""
+    return DeleteRelationshipsRequest(
+        relationship_filter=RelationshipFilter(
+            resource_type=SCHEDULE, optional_resource_id=_required(schedule_id), optional_relation=relation
+        ),
+        optional_preconditions=preconditions,
+        optional_limit=BATCH,
+        optional_allow_partial_deletions=True,
     )
 
 
@@ -130,14 +190,24 @@ def touch(
 
     Not CREATE, which fails on an expired one that is not collected yet. The precondition guards against the rest.
     """
-    relationship = Relationship(
+    relationship = _relationship(object_id, relation, subject, of)
+    if expires_at:
+        relationship.optional_expires_at.FromDatetime(expires_at)
+    return RelationshipUpdate(operation=RelationshipUpdate.OPERATION_TOUCH, relationship=relationship)
+
+
+def _untouch(object_id: str, relation: str, subject: Subject, *, of: str = SCHEDULE) -> RelationshipUpdate:
+    """Delete one relationship of the schedule, or of another object, whether or not it is there."""
+    relationship = _relationship(object_id, relation, subject, of)
+    return RelationshipUpdate(operation=RelationshipUpdate.OPERATION_DELETE, relationship=relationship)
+
+
+def _relationship(object_id: str, relation: str, subject: Subject, of: str) -> Relationship:
+    return Relationship(
         resource=ObjectReference(object_type=of, object_id=_required(object_id)),
         relation=relation,
         subject=_reference(subject),
     )
-    if expires_at:
-        relationship.optional_expires_at.FromDatetime(expires_at)
-    return RelationshipUpdate(operation=RelationshipUpdate.OPERATION_TOUCH, relationship=relationship)
 
 
 def must_match(object_id: str, relation: str, registration: str, *, of: str = SCHEDULE) -> Precondition:

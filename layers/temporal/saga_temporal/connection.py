@@ -12,7 +12,8 @@ from temporalio.client import Client, TLSConfig
 
 from saga_core.errors import ConfigurationError
 from saga_core.settings import TemporalSettings, read_secret
-from saga_temporal.gateway import Run, Temporal, WorkflowService
+from saga_temporal.calls import Run, WorkflowService
+from saga_temporal.gateway import Temporal
 
 T = TypeVar("T")
 

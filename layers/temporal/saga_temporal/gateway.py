@@ -6,38 +6,29 @@ carry a request id of ours, and without the SDK's own retries, because the state
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Protocol, TypeVar
 
-from temporalio.api.errordetails.v1 import NamespaceNotFoundFailure
 from temporalio.api.schedule.v1 import SchedulePatch, TriggerImmediatelyRequest
 from temporalio.api.workflowservice.v1 import (
     CreateScheduleRequest,
-    CreateScheduleResponse,
     DeleteScheduleRequest,
-    DeleteScheduleResponse,
     DescribeScheduleRequest,
-    DescribeScheduleResponse,
     ListSchedulesRequest,
-    ListSchedulesResponse,
     PatchScheduleRequest,
-    PatchScheduleResponse,
 )
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCStatusCode
 
 from saga_core import ids
 from saga_core.deadlines import Deadline
 from saga_core.errors import (
-    ConfigurationError,
     InvalidRequest,
-    SagaError,
+    NameReserved,
     ScheduleAlreadyExists,
     ScheduleNotFound,
     ScheduleRejected,
-    TemporalUnavailable,
     TooManyTriggers,
     TriggerOutcomeUnknown,
 )
@@ -45,32 +36,19 @@ from saga_core.requests import CreateRequest
 from saga_core.steps import Memo
 from saga_core.views import ScheduleSummary
 from saga_temporal import messages
+from saga_temporal.calls import NO_NAMESPACE, REFUSALS, Calls, OwnErrors, Run, WorkflowService
 from saga_temporal.messages import Description
 
 _IDENTITY = "agent-schedule-saga"
-_NO_NAMESPACE = "Temporal does not have the namespace"
 # What Temporal says about a cron expression without repeating any of it; its other words may repeat it.
 _CRON_REASONS = re.compile(
     r"(?:Second|Minute|Hour|DayOfMonth|Month|DayOfWeek|Year) is not in range \[\d+-\d+\]"
     r"|CronString does not have 5-7 fields"
 )
-# Codes that mean that Temporal refuses this application, not that it is in trouble; nothing was written.
-_REFUSALS = {
-    RPCStatusCode.INVALID_ARGUMENT,
-    RPCStatusCode.PERMISSION_DENIED,
-    RPCStatusCode.UNIMPLEMENTED,
-}
-
-Response = TypeVar("Response")
-Response_co = TypeVar("Response_co", covariant=True)
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
-# What a code means to one call alone: the error to raise, given Temporal's message.
-OwnErrors = Mapping[RPCStatusCode, Callable[[str], SagaError]]
-
 # The workflow of a schedule takes a limited number of patches until it continues as new.
 _TOO_MANY = (RPCStatusCode.RESOURCE_EXHAUSTED, RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.FAILED_PRECONDITION)
 # These say that a request was refused before it took effect. After any other code it may have taken effect.
-_NOT_DONE = {RPCStatusCode.NOT_FOUND, RPCStatusCode.UNAUTHENTICATED, *_REFUSALS, *_TOO_MANY}
+_NOT_DONE = {RPCStatusCode.NOT_FOUND, RPCStatusCode.UNAUTHENTICATED, *REFUSALS, *_TOO_MANY}
 _TRIGGER_ERRORS: OwnErrors = {
     **dict.fromkeys(
         [code for code in RPCStatusCode if code not in _NOT_DONE],
@@ -78,34 +56,6 @@ _TRIGGER_ERRORS: OwnErrors = {
     ),
     **dict.fromkeys(_TOO_MANY, lambda _reason: TooManyTriggers("too many triggers of the schedule; try again later")),
 }
-
-
-class _Rpc(Protocol[Response_co]):
-    def __call__(self, req: Any, *, timeout: timedelta) -> Awaitable[Response_co]: ...
-
-
-class WorkflowService(Protocol):
-    """The calls of Temporal's workflow service that a saga makes; temporalio's own service has them all."""
-
-    @property
-    def create_schedule(self) -> _Rpc[CreateScheduleResponse]:
-        """CreateSchedule."""
-
-    @property
-    def describe_schedule(self) -> _Rpc[DescribeScheduleResponse]:
-        """DescribeSchedule."""
-
-    @property
-    def delete_schedule(self) -> _Rpc[DeleteScheduleResponse]:
-        """DeleteSchedule."""
-
-    @property
-    def list_schedules(self) -> _Rpc[ListSchedulesResponse]:
-        """ListSchedules."""
-
-    @property
-    def patch_schedule(self) -> _Rpc[PatchScheduleResponse]:
-        """PatchSchedule."""
 
 
 @dataclass(frozen=True)
@@ -136,19 +86,19 @@ class Temporal:
 
         ``run`` runs a coroutine to its end from any thread.
         """
-        self._connect = connect
+        self._call = Calls(connect, run).call
         self._namespace = namespace
-        self._run = run
-        self._service: WorkflowService | None = None
 
-    def create(self, request: CreateRequest, memo: Memo, deadline: Deadline, *, over_stray: bool) -> str | None:
+    def create(self, request: CreateRequest, memo: Memo, deadline: Deadline, *, holds_name: bool) -> None:
         """Create the schedule with ``memo.registration`` as request id; a repeat of the same create is not an error.
 
-        With ``over_stray`` the caller holds the schedule's name in SpiceDB: a schedule of that name that has a creator
-        then belongs to nobody, and is deleted first. Returns the registration of such a stray, if there was one.
+        ``holds_name``: the caller holds the schedule's name in SpiceDB, so that another schedule of that name with a
+        creator belongs to nobody.
 
         Raises:
-            ScheduleAlreadyExists: another operation created a schedule of that name.
+            ScheduleAlreadyExists: another operation created a schedule of that name. ``unowned`` says whether it
+                belongs to nobody.
+            NameReserved: Temporal has no schedule of that name, and does not free the name yet.
             ScheduleRejected: Temporal refuses what the schedule says, or has no such namespace.
             InvalidRequest: the schedule has no creator and ends in the past, and there is none of its name.
         """
@@ -176,7 +126,7 @@ class Temporal:
                 f"schedule {request.schedule_id} exists already"
             ),
             RPCStatusCode.INVALID_ARGUMENT: rejected,
-            RPCStatusCode.NOT_FOUND: lambda _: ScheduleRejected(_NO_NAMESPACE),
+            RPCStatusCode.NOT_FOUND: lambda _: ScheduleRejected(NO_NAMESPACE),
         }
         try:
             self._call(lambda service: service.create_schedule, message, deadline, own)
@@ -184,15 +134,15 @@ class Temporal:
             # The server compares request ids with the last run of the name, and forgets them when another run continues
             # it; the memo stays.
             found = self.describe(request.schedule_id, deadline)
-            there = found.memo if found else None
-            if there and there.registration == memo.registration:
-                return None
-            if not (over_stray and there and there.creator):
-                raise
-            self.delete(request.schedule_id, deadline)
-            self.create(request, memo, deadline, over_stray=False)
-            return there.registration
-        return None
+            if found is None:
+                raise NameReserved(f"Temporal does not free the name of schedule {request.schedule_id} yet") from None
+            if found.registration == memo.registration:
+                return
+            if holds_name and found.memo and found.memo.creator:
+                raise ScheduleAlreadyExists(
+                    f"schedule {request.schedule_id} exists already; nobody owns it, and it awaits repair", unowned=True
+                ) from None
+            raise
 
     def describe(self, schedule_id: str, deadline: Deadline) -> Description | None:
         """The schedule, or None if there is none."""
@@ -203,8 +153,15 @@ class Temporal:
             return None
         return messages.description(schedule_id, response)
 
-    def delete(self, schedule_id: str, deadline: Deadline) -> bool:
-        """Delete the schedule. Returns whether there was one."""
+    def delete(self, schedule_id: str, deadline: Deadline, *, only: str | None = None) -> bool:
+        """Delete the schedule; with ``only`` the one of this registration alone. Returns whether there was one.
+
+        Temporal has no conditional delete: with ``only`` the schedule is looked at first.
+        """
+        if only:
+            found = self.describe(schedule_id, deadline)
+            if found is None or found.registration != only:
+                return False
         message = DeleteScheduleRequest(namespace=self._namespace, schedule_id=schedule_id, identity=_IDENTITY)
         try:
             self._call(lambda service: service.delete_schedule, message, deadline)
@@ -283,59 +240,3 @@ class Temporal:
             request_id=request_id or str(uuid.uuid4()),
         )
         self._call(lambda service: service.patch_schedule, message, deadline, own)
-
-    def _call(
-        self,
-        rpc: Callable[[WorkflowService], _Rpc[Response]],
-        message: Any,
-        deadline: Deadline,
-        own: OwnErrors = MappingProxyType({}),
-    ) -> Response:
-        """Make one call. Every error of Temporal is classified here, first by the call's own errors."""
-        try:
-            response: Response = self._run(self._connected_call(rpc, message, deadline))
-        except RPCError as error:
-            if error.status is RPCStatusCode.UNAUTHENTICATED:
-                # The key may have been rotated: the next call makes a connection that reads it again.
-                self._service = None
-            if error.status in own:
-                raise own[error.status](error.message) from None
-            raise _classified(error) from None
-        return response
-
-    async def _connected_call(
-        self, rpc: Callable[[WorkflowService], _Rpc[Response]], message: Any, deadline: Deadline
-    ) -> Response:
-        service = self._service
-        if service is None:
-            try:
-                service = self._service = await self._connect(_time_left(deadline))
-            except (RuntimeError, TimeoutError):
-                # temporalio raises a bare RuntimeError when it cannot connect.
-                raise TemporalUnavailable("Temporal cannot be reached; nothing was asked of it") from None
-        return await rpc(service)(message, timeout=timedelta(seconds=_time_left(deadline)))
-
-
-def _time_left(deadline: Deadline) -> float:
-    timeout = deadline.timeout()
-    if timeout is None:
-        raise TemporalUnavailable("no time was left to ask Temporal")
-    return timeout
-
-
-def _classified(error: RPCError) -> SagaError:
-    if error.status is RPCStatusCode.NOT_FOUND and not _is_namespace(error):
-        return ScheduleNotFound("schedule not found")
-    if error.status is RPCStatusCode.UNAUTHENTICATED:
-        return TemporalUnavailable("Temporal does not accept the credentials")
-    # Temporal's own message may repeat what a caller sent.
-    if error.status is RPCStatusCode.NOT_FOUND:
-        return ConfigurationError(_NO_NAMESPACE)
-    if error.status in _REFUSALS:
-        return ConfigurationError(f"Temporal refuses the request: {error.status.name}")
-    return TemporalUnavailable(f"Temporal: {error.status.name}")
-
-
-def _is_namespace(error: RPCError) -> bool:
-    """Whether it is the namespace that is missing: the code is the same as for a schedule, the detail differs."""
-    return any(detail.Is(NamespaceNotFoundFailure.DESCRIPTOR) for detail in error.grpc_status.details)

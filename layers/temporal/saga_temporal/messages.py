@@ -45,6 +45,12 @@ class Description:
     response: DescribeScheduleResponse
 
     @property
+    def registration(self) -> str:
+        """What tells this schedule from others of its name: the fence in its memo, or else one made of its creation."""
+        created_at = _time_after_zero(self.response.info.create_time)
+        return self.memo.registration if self.memo else ids.registration_without_memo(self.schedule_id, created_at)
+
+    @property
     def schedule(self) -> views.ScheduleView:
         """The schedule as callers see it: what Temporal has now. Made when asked for; a memo does not need it."""
         return _view(self.schedule_id, self.memo, self.response)

@@ -1,0 +1,113 @@
+"""One call to SpiceDB: the client, the deadline, and what each error means."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
+
+import grpc
+from authzed.api.v1 import Client, ErrorReason
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+
+from saga_core.deadlines import Deadline
+from saga_core.errors import AuthorizationUnavailable, ConfigurationError, SagaError
+
+# Codes that mean that SpiceDB refuses this application, not that it is in trouble; nothing was written.
+_REFUSALS = {
+    grpc.StatusCode.FAILED_PRECONDITION,  # other than a precondition of ours
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.UNIMPLEMENTED,
+}
+# By number, as in the error of one item of a bulk check.
+STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+# Without a token, and with a wrong token.
+_TOKEN_REFUSALS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+_PRECONDITION_FAILED = ErrorReason.Name(ErrorReason.ERROR_REASON_WRITE_OR_DELETE_PRECONDITION_FAILURE)
+_TOO_MANY = ErrorReason.Name(ErrorReason.ERROR_REASON_TOO_MANY_RELATIONSHIPS_FOR_TRANSACTIONAL_DELETE)
+
+Response = TypeVar("Response")
+Response_co = TypeVar("Response_co", covariant=True)
+
+
+class Rpc(Protocol[Response_co]):
+    def __call__(self, request: Any, *, timeout: float) -> Response_co: ...
+
+
+class PreconditionFailedError(Exception):
+    """A precondition of ours did not hold; nothing was written."""
+
+
+class TooManyError(Exception):
+    """A delete matches more relationships than it may; nothing was deleted."""
+
+
+class Calls:
+    """Makes calls, with a client that it makes at the first one."""
+
+    def __init__(self, connect: Callable[[], Client]) -> None:
+        """Make clients with ``connect``."""
+        self._connect = connect
+        self._client: Client | None = None
+
+    def call(self, rpc: Callable[[Client], Rpc[Response]], request: Any, deadline: Deadline) -> Response:
+        """Make one call. Every error of SpiceDB is classified here.
+
+        Raises:
+            PreconditionFailedError, TooManyError: nothing was written.
+            AuthorizationUnavailable: SpiceDB gave no usable response. Whether a write took effect is unknown.
+            ConfigurationError: SpiceDB refuses this application itself. Nothing was written.
+        """
+        timeout = deadline.timeout()
+        if timeout is None:
+            raise AuthorizationUnavailable("no time was left to ask SpiceDB")
+        client = self._client = self._client or self._connect()
+        try:
+            return rpc(client)(request, timeout=timeout)
+        except grpc.RpcError as error:
+            if error.code() in _TOKEN_REFUSALS:
+                # The token may have been rotated: the next call makes a client that reads it again.
+                self._client = None
+            raise _classified(error) from None
+
+
+def whole(rpc: Rpc[Iterable[Response]]) -> Rpc[list[Response]]:
+    """A call that returns a stream, as one that returns the whole of it."""
+
+    def read(request: Any, *, timeout: float) -> list[Response]:
+        return list(rpc(request, timeout=timeout))
+
+    return read
+
+
+def _classified(error: Any) -> SagaError | PreconditionFailedError | TooManyError:
+    reason = _reason(error)
+    if error.code() is grpc.StatusCode.FAILED_PRECONDITION and reason == _PRECONDITION_FAILED:
+        return PreconditionFailedError()
+    if error.code() is grpc.StatusCode.INVALID_ARGUMENT and reason == _TOO_MANY:
+        return TooManyError()
+    return error_of(error.code(), reason)
+
+
+def error_of(code: grpc.StatusCode, reason: str | None = None) -> SagaError:
+    """What a code means: that of a call, or of one item of a bulk check.
+
+    SpiceDB's own message may repeat what a caller sent. Its reason is one of a list, such as an unknown definition.
+    """
+    said = f"{code.name} ({reason})" if reason in ErrorReason.keys() else code.name  # noqa: SIM118 - it is no dict
+    if code in _TOKEN_REFUSALS:
+        return AuthorizationUnavailable("SpiceDB does not accept the token")
+    if code in _REFUSALS:
+        return ConfigurationError(f"SpiceDB refuses the request: {said}")
+    return AuthorizationUnavailable(f"SpiceDB: {said}")
+
+
+def _reason(error: Any) -> str | None:
+    """The reason in the error's google.rpc.ErrorInfo, which distinguishes SpiceDB's failed preconditions."""
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            for detail in Status.FromString(value).details:
+                info = ErrorInfo()
+                if detail.Unpack(info):
+                    return str(info.reason)
+    return None
