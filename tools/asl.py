@@ -40,8 +40,8 @@ def called(state: State) -> str:
 
 
 def retries(state: State) -> str:
-    """How often a state is retried, in words. Empty if never."""
-    attempts = max((retrier.get("MaxAttempts", _DEFAULT_ATTEMPTS) for retrier in state.get("Retry", [])), default=0)
+    """How often a state is retried at most, in words. Empty if never. Each of its Retry rules is counted for itself."""
+    attempts = sum(retrier.get("MaxAttempts", _DEFAULT_ATTEMPTS) for retrier in state.get("Retry", []))
     if not attempts:
         return ""
     return "retried once" if attempts == 1 else f"retried up to {attempts} times"

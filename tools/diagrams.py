@@ -12,7 +12,7 @@ In a diagram:
     hexagon    Choice: each way out says when it is taken
     rounded    Pass, and Wait
     pill       where an execution ends: Succeed, or any state with "End", and Fail
-    frame      Map and Parallel, around their own states
+    frame      Map and Parallel, around their own states, whose ends are not ends of the execution
     dashed     Catch: the errors that lead there, as ASL names them
 
 Exit codes: 0 written, or up to date; 1 --check found a stale part, or something cannot be read. An error is one line.
@@ -81,12 +81,12 @@ def _states(machine: dict[str, Any], inside: str) -> list[str]:
     edges = [_edge(start, machine["StartAt"], states)]
     lines = [f'{start}((" ")):::start']
     for name, state in states.items():
-        lines += _box(name, state)
+        lines += _box(name, state, inside)
         edges += _edges(name, state, states)
     return lines + edges
 
 
-def _box(name: str, state: State) -> list[str]:
+def _box(name: str, state: State, inside: str) -> list[str]:
     kind = state["Type"]
     if kind in {"Map", "Parallel"}:
         what = "for each item" if kind == "Map" else "side by side"
@@ -96,9 +96,9 @@ def _box(name: str, state: State) -> list[str]:
         return [*lines, "end"]
     if kind in {"Succeed", "Fail"}:
         opening, closing = _PILL
-        css = "done" if kind == "Succeed" else "failed"
+        css = "failed" if kind == "Fail" else "pass" if inside else "done"
     elif kind in _SHAPES:
-        ends = state.get("End") is True
+        ends = state.get("End") is True and not inside
         opening, closing = _PILL if ends and kind != "Task" else _SHAPES[kind]
         css = "done" if ends else "pass" if kind == "Wait" else kind.lower()
     else:

@@ -10,29 +10,29 @@ from typing import Any
 from tools.asl import MachineError, State, called, caught, inner_machines, retries, ways
 
 _HEAD = "| state | what it does | then | on error |\n|---|---|---|---|\n"
-_ENDS = {"Succeed": "*success*", "Fail": "*failure*"}
 
 
 def table(machine: dict[str, Any]) -> str:
     """The table of a machine in Amazon States Language (JSONPath), which ends with a newline.
 
-    The states of a Map or Parallel state follow it.
+    The states of a Map or Parallel state follow it. They end that state, and not the execution.
 
     Raises:
         MachineError: a state has no Comment, or one that is not a line of text.
     """
     try:
-        return _HEAD + "".join(f"| {' | '.join(row)} |\n" for row in _rows(machine))
+        return _HEAD + "".join(f"| {' | '.join(row)} |\n" for row in _rows(machine, "*success*"))
     except (KeyError, AttributeError, TypeError) as error:
         raise MachineError(f"not the States Language: {error!r}") from error
 
 
-def _rows(machine: dict[str, Any]) -> list[list[str]]:
+def _rows(machine: dict[str, Any], end: str) -> list[list[str]]:
+    """The rows of a machine's states; `end` is what a state means that ends the machine well."""
     rows = []
     for name, state in machine["States"].items():
-        rows.append([_name(name, state), _comment(name, state), _then(name, state), _on_error(state)])
+        rows.append([_name(name, state), _comment(name, state), _then(name, state, end), _on_error(state)])
         for inner in inner_machines(state):
-            rows += _rows(inner)
+            rows += _rows(inner, f"*end of {_cell(name)}*")
     return rows
 
 
@@ -47,11 +47,11 @@ def _comment(name: str, state: State) -> str:
     return _cell(comment)
 
 
-def _then(name: str, state: State) -> str:
-    if state.get("End") is True:
-        return "*success*"
-    if state["Type"] in _ENDS:
-        return _ENDS[state["Type"]]
+def _then(name: str, state: State, end: str) -> str:
+    if state.get("End") is True or state["Type"] == "Succeed":
+        return end
+    if state["Type"] == "Fail":
+        return "*failure*"
     return "<br/>".join(
         f"{_cell(' or '.join(conditions))}: {_cell(target)}" if conditions else _cell(target)
         for target, conditions in ways(name, state).items()

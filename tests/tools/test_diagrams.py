@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.machines import states_of
 from tools import limits_table
 from tools.diagrams import ROOT, DocumentError, draw, embed, main
 from tools.state_table import table
@@ -23,7 +24,7 @@ ORDER: dict[str, Any] = {
             "Type": "Task",
             "Resource": "arn:aws:states:::lambda:invoke",
             "Parameters": {"FunctionName": "${StockReserveFunctionArn}"},
-            "Retry": [{"ErrorEquals": ["Rare"], "MaxAttempts": 1}, TRANSIENT],
+            "Retry": [TRANSIENT],
             "Catch": [
                 {"ErrorEquals": ["Invalid", "SoldOut"], "Next": "Refused"},
                 {"ErrorEquals": ["States.ALL"], "Next": "Release"},
@@ -183,15 +184,20 @@ def test_a_condition_is_written_in_short_words(rule: dict[str, Any], words: str)
     assert edges(diagram, "Outcome")[0] == f'Outcome -->|"{words}"| Done'
 
 
-def test_map_and_parallel_are_frames_around_their_states() -> None:
-    def one(name: str) -> dict[str, Any]:
-        return {"StartAt": name, "States": {name: {"Type": "Succeed"}}}
+def test_map_and_parallel_are_frames_around_their_states_which_do_not_end_the_execution() -> None:
+    def one(name: str, **last: Any) -> dict[str, Any]:
+        return {"StartAt": name, "States": {name: last or {"Type": "Succeed"}}}
 
     machine = {
         "StartAt": "For all",
         "States": {
             "For all": {"Type": "Map", "ItemProcessor": one("Mend"), "Next": "Both", "Catch": []},
-            "Both": {"Type": "Parallel", "Branches": [one("Left"), one("Right")], "End": True},
+            "Both": {
+                "Type": "Parallel",
+                "Branches": [one("Left"), one("Right", Type="Pass", End=True)],
+                "Next": "Done",
+            },
+            "Done": {"Type": "Pass", "End": True},
         },
     }
     assert draw(machine).startswith("""\
@@ -200,20 +206,22 @@ flowchart TD
     subgraph For_all["For all: for each item"]
         direction TB
         start_of_For_all((" ")):::start
-        Mend(["Mend"]):::done
+        Mend(["Mend"]):::pass
         start_of_For_all --> Mend
     end
     subgraph Both["Both: side by side"]
         direction TB
         start_of_Both_1((" ")):::start
-        Left(["Left"]):::done
+        Left(["Left"]):::pass
         start_of_Both_1 --> Left
         start_of_Both_2((" ")):::start
-        Right(["Right"]):::done
+        Right("Right"):::pass
         start_of_Both_2 --> Right
     end
+    Done(["Done"]):::done
     start_ --> For_all
     For_all --> Both
+    Both --> Done
 """)
 
 
@@ -337,7 +345,7 @@ def test_every_state_of_the_shipped_machines_is_in_its_diagram() -> None:
     for file in files:
         machine = json.loads(file.read_text())
         boxes = [line.strip() for line in draw(machine).splitlines()]
-        for name in machine["States"]:
+        for name, _ in states_of(machine):
             assert [box for box in boxes if f'"{name}' in box], f"{name} of {file.name}"
 
 

@@ -67,14 +67,42 @@ def test_an_end_is_a_success_or_a_failure(state: dict[str, Any], end: str) -> No
     assert rows(Last={"Comment": "Ends.", **state}) == [f"| **Last** | Ends. | {end} |  |"]
 
 
-def test_the_states_of_a_map_follow_it() -> None:
-    inner = {"StartAt": "Mend", "States": {"Mend": {"Comment": "Mends one.", "Type": "Succeed"}}}
-    for_all = {"Comment": "Mends all.", "Type": "Map", "ItemProcessor": inner, "End": True}
+def one(name: str, **last: Any) -> dict[str, Any]:
+    return {"StartAt": name, "States": {name: {"Comment": f"Does {name}.", **last}}}
+
+
+def test_the_states_of_a_map_follow_it_and_end_it_alone() -> None:
+    for_all = {
+        "Comment": "Mends all.",
+        "Type": "Map",
+        "ItemProcessor": one("Mend", Type="Succeed"),
+        "End": True,
+    }
 
     assert rows(ForAll=for_all) == [
         "| **ForAll** | Mends all. | *success* |  |",
-        "| **Mend** | Mends one. | *success* |  |",
+        "| **Mend** | Does Mend. | *end of ForAll* |  |",
     ]
+
+
+def test_the_states_of_every_branch_follow_their_parallel_state_and_end_it_alone() -> None:
+    branches = [one("Left", Type="Pass", End=True), one("Right", Type="Fail"), one("Both", Type="Pass", Next="Left")]
+    both = {"Comment": "Does both.", "Type": "Parallel", "Branches": branches, "Next": "Done"}
+
+    assert rows(Finish=both, Done={"Comment": "Ends.", "Type": "Succeed"}) == [
+        "| **Finish** | Does both. | Done |  |",
+        "| **Left** | Does Left. | *end of Finish* |  |",
+        "| **Right** | Does Right. | *failure* |  |",
+        "| **Both** | Does Both. | Left |  |",
+        "| **Done** | Ends. | *success* |  |",
+    ]
+
+
+def test_each_retry_rule_is_counted_for_itself() -> None:
+    rules = [{"ErrorEquals": ["Lost"], "MaxAttempts": 1}, {"ErrorEquals": ["Busy"], "MaxAttempts": 2}]
+    task = {"Comment": "Works.", "Type": "Task", "Resource": "arn:aws:states:::x", "Retry": rules, "End": True}
+
+    assert rows(Work=task) == ["| **Work**<br/>x | Works. | *success* | retried up to 3 times |"]
 
 
 def test_a_comment_cannot_break_the_table() -> None:
