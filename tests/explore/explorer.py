@@ -69,6 +69,7 @@ class Damage(Enum):
     LOST = "relationships lost"  # SpiceDB was emptied
     UNSCHEDULED = "deleted in Temporal"  # by another tool
     MANY_GRANTS = "many grants"  # more than one transaction removes
+    RESERVED = "name reserved"  # by a schedule that Temporal's other scheduler had made, and that is deleted
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Scenario:
         forgetful: whether Temporal forgets a deleted schedule at once, and its request id with it, and the request ids
             of triggers. The server may at any time: it remembers the last schedule of a name until its retention is
             over, and the triggers until the schedule's run is continued by another.
+        rules: of Temporal's scheduler.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Scenario:
     most_faults: int = 2
     most_retries: int | None = None
     forgetful: bool = False
+    rules: temporal_model.Rules = temporal_model.Rules.V1
 
 
 @dataclass
@@ -177,6 +180,10 @@ class Explorer:
         fences = [one for one in spicedb if one[2] == "registered_by"]
         if damage is Damage.LOST:
             return replace(world, spicedb=self.agents)
+        if damage is Damage.RESERVED:
+            return replace(
+                world, temporal=frozenset({temporal_model.reserved(self.scenario.operations[0].schedule_id)})
+            )
         if damage is Damage.UNSCHEDULED:
             world = replace(world, temporal=frozenset(replace(each, deleted=True) for each in world.temporal))
         if damage is Damage.LEASE_STANDS:
@@ -268,7 +275,10 @@ class Explorer:
                 return self._settled(operation, self._moved_on(process, moved, place))
             state = machine.at(position, place)[1].state
             running[place] = Running(place, state, name, payload, (), outcome)
-        return replace(process, running=tuple(running.values()))
+        if position.ending:
+            # What it ended with is all that counts from now on.
+            position = replace(position, data="", retries=(), waits=False)
+        return replace(process, position=position, running=tuple(running.values()))
 
     @staticmethod
     def _moved_on(process: Process, position: Position, place: int | None) -> Process:
@@ -301,7 +311,7 @@ class Explorer:
             return Process(stopped, (), process.functions), spicedb, temporal
         reply = _UNAVAILABLE[function.rpc.engine]
         if fault.takes_effect:
-            spicedb, temporal, answered = apply(function.rpc, spicedb, temporal, NOW)
+            spicedb, temporal, answered = apply(function.rpc, spicedb, temporal, NOW, self.scenario.rules)
             if self.scenario.forgetful:
                 temporal = temporal_model.forgotten(temporal)
             reply = reply if fault is RpcFault.LOST else answered

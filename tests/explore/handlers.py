@@ -169,14 +169,16 @@ def step(function: str, payload: str, replies: tuple[Reply, ...]) -> Next:
 
 
 @cache
-def apply(rpc: Rpc, spicedb: Any, temporal: Any, now: float) -> tuple[Any, Any, Reply]:
+def apply(
+    rpc: Rpc, spicedb: Any, temporal: Any, now: float, rules: temporal_model.Rules = temporal_model.Rules.V1
+) -> tuple[Any, Any, Reply]:
     """Let an RPC take effect: the two models' new states, and the reply."""
     request = _REQUESTS[rpc.method].FromString(rpc.request)
     if rpc.engine == "spicedb":
         spicedb, reply = spicedb_model.apply(spicedb, rpc.method, request, now)
         failed = isinstance(reply, SpiceDBFailure)
     else:
-        temporal, reply = temporal_model.apply(temporal, rpc.method, request, now)
+        temporal, reply = temporal_model.apply(temporal, rpc.method, request, now, rules)
         failed = isinstance(reply, temporal_model.TemporalFailure)
     if failed:
         return spicedb, temporal, Reply("failure", reply)

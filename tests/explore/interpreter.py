@@ -17,6 +17,8 @@ from typing import Any
 
 Json = Any
 _FUNCTION = re.compile(r"^\$\{(\w+)FunctionArn\}$")
+_NEXT = re.compile(r'"(?:Next|Default|StartAt)":"(\w+)"')
+_FIELD = re.compile(r"\$\.(\w+)")
 _KEY = re.compile(r"\.(?P<name>\w+)|\[(?P<index>\d+)\]")
 # Seconds. A retry that waits longer begins after Lambda has ended the attempts before it.
 FUNCTION_TIMEOUT = 7
@@ -78,6 +80,19 @@ class Machine:
             for name, state in self.states.items()
             if state["Type"] == "Parallel"
         }
+        self._needed = {name: self._read_from(name) for name in self.states}
+
+    def _read_from(self, name: str) -> frozenset[str] | None:
+        """The fields of a state's input that are read there or later; None for all of them."""
+        seen: set[str] = set()
+        waiting = [name]
+        while waiting:
+            following = waiting.pop()
+            if following in self.states and following not in seen:
+                seen.add(following)
+                waiting += _NEXT.findall(dumps(self.states[following]))
+        text = dumps([self.states[each] for each in seen])
+        return None if '"$"' in text else frozenset(_FIELD.findall(text))
 
     def start(self, execution_id: str, request: Json, uuid: str = "") -> Position:
         """The position of a new execution."""
@@ -162,6 +177,10 @@ class Machine:
         while True:
             state = self.states[name]
             kind = state["Type"]
+            if kind in ("Task", "Parallel"):
+                # What nothing reads any more does not tell two positions apart.
+                needed = self._needed[name]
+                data = data if needed is None else {field: data[field] for field in data if field in needed}
             if kind == "Task":
                 return Position(name, dumps(data))
             if kind == "Parallel":

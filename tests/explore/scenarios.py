@@ -12,6 +12,7 @@ from saga_core.steps import Memo
 from tests.explore import spicedb_model, temporal_model
 from tests.explore.explorer import Damage, Explorer, Scenario
 from tests.explore.interpreter import Ending
+from tests.explore.temporal_model import Rules
 from tests.explore.world import BY_HAND, NOW, Operation, World, aged, memo_of, registration_of
 
 AGENT = "agent0"
@@ -58,19 +59,21 @@ class _Plot(NamedTuple):
 def _plots() -> Iterator[_Plot]:
     first, keyed = (create("first"),), (create("first", key="k"),)
     once_more = (Damage.NONE, Damage.LEASE_STANDS)
-    yield _Plot("a create", (create("create"),))
-    yield _Plot("two creates", (create("one"), create("two")))
+    new = (Damage.NONE, Damage.RESERVED)
+    damaged = tuple(damage for damage in Damage if damage is not Damage.RESERVED)
+    yield _Plot("a create", (create("create"),), damage=new)
+    yield _Plot("two creates", (create("one"), create("two")), damage=new)
     yield _Plot("two creates of one key", (create("one", key="k"), create("two", key="k")))
     yield _Plot("two creates of one key, other requests", (create("one", key="k"), create("two", key="k", interval=9)))
     yield _Plot("one create, run twice", (create("one", execution="e"), create("two", execution="e")))
-    yield _Plot("a create and a delete", (create("create"), delete("delete")))
+    yield _Plot("a create and a delete", (create("create"), delete("delete")), damage=new)
     yield _Plot("a create without creator and a delete", (create("create", creator=None), delete("delete")))
     yield _Plot("creates with and without creator", (create("one"), create("two", creator=None)))
     yield _Plot("two deletes", (delete("delete1"), delete("delete2")), first, (*once_more, Damage.MANY_GRANTS))
-    yield _Plot("a delete and a re-create", (delete("delete"), create("again")), first, tuple(Damage))
-    yield _Plot("a replay and a delete", (create("again", key="k"), delete("delete")), keyed, tuple(Damage))
+    yield _Plot("a delete and a re-create", (delete("delete"), create("again")), first, damaged)
+    yield _Plot("a replay and a delete", (create("again", key="k"), delete("delete")), keyed, damaged)
     yield _Plot("two replays", (create("one", key="k"), create("two", key="k")), keyed, (Damage.LOST,))
-    yield _Plot("another's create", (create("other", creator="bob"),), first, tuple(Damage))
+    yield _Plot("another's create", (create("other", creator="bob"),), first, damaged)
     yield _Plot("a create and a deletion by hand", (create("create"), delete_by_hand("tool")))
     yield _Plot(
         "a replay and a deletion by hand",
@@ -92,36 +95,56 @@ def _plots() -> Iterator[_Plot]:
 
 
 def scenarios(*, most_faults: int = 2) -> Iterator[Scenario]:
-    """All scenarios, each with its retries as shipped, cut to one, and cut to none."""
-    for plot, retries, forgetful in itertools.product(_plots(), (None, 1, 0), (False, True)):
-        if forgetful and all(operation.kind == "create_schedule" for operation in plot.operations):
-            continue
-        for damage in plot.damage:
-            labels = [
-                plot.name,
-                *([damage.value] if damage.value else []),
-                *([f"{retries} retries"] if retries is not None else []),
-                *(["forgetful"] if forgetful else []),
-            ]
+    """All scenarios, each with its retries as shipped, cut to one, and cut to none, and on each kind of Temporal.
+
+    Where three operations meet, there are ten times as many worlds: they have the most faults without retries, and one
+    fault with the retries as shipped.
+    """
+    for plot in _plots():
+        three = len(plot.operations) > 2
+        deletes = any(operation.kind != "create_schedule" for operation in plot.operations)
+        for damage, temporal, retries in itertools.product(plot.damage, _TEMPORALS, (None, 1, 0)):
+            name, forgetful, rules = temporal
+            if (damage is Damage.RESERVED) != (name == "reserving") or (not deletes and name in ("forgetful", "CHASM")):
+                continue
+            if three and (retries == 1 or name == "forgetful"):
+                continue
+            labels = [plot.name, damage.value, f"{retries} retries" if retries is not None else "", name]
             yield Scenario(
-                name=", ".join(labels),
+                name=", ".join(filter(None, labels)),
                 operations=plot.operations,
                 before=plot.before,
                 damage=damage,
-                most_faults=most_faults,
+                most_faults=min(most_faults, 1) if three and retries is None else most_faults,
                 most_retries=retries,
                 forgetful=forgetful,
+                rules=rules,
             )
 
 
+# Name, whether it is forgetful, and its rules.
+_TEMPORALS = (
+    ("", False, Rules.V1),
+    ("forgetful", True, Rules.V1),
+    ("CHASM", True, Rules.CHASM_LAX),
+    ("reserving", False, Rules.CHASM),
+)
+
+
 def bounded_scenarios() -> list[Scenario]:
-    """Every scenario that is explored in seconds: with two faults, or with one where three operations meet."""
-    return [
-        scenario
-        for faults in (1, 2)
-        for scenario in scenarios(most_faults=faults)
-        if (len(scenario.operations) <= 2) == (faults == 2)
-    ]
+    """Scenarios that are explored in seconds: with two faults where two operations meet as shipped, else with one."""
+    two = [each for each in scenarios() if len(each.operations) <= 2 and each.most_retries is None]
+    quick = [each for each in two if not each.forgetful]
+    names = {each.name for each in quick}
+    for each in scenarios(most_faults=1):
+        is_on_v1 = each.rules is Rules.V1
+        if len(each.operations) > 2:
+            chosen = each.most_retries == 0 and is_on_v1
+        else:
+            chosen = each.most_retries != 1 and each.forgetful is not is_on_v1
+        if chosen and each.name not in names:
+            quick.append(each)
+    return quick
 
 
 def judge(explorer: Explorer, world: World) -> str:
@@ -191,8 +214,8 @@ def live(state: spicedb_model.State) -> spicedb_model.State:
 
 
 def _recovers(explorer: Explorer, world: World) -> str:
-    """What stays wrong once the leases are over and an operation is repeated: a delete, or a create."""
-    world = replace(world, spicedb=aged(world.spicedb))
+    """What stays wrong once leases and reservations are over and an operation is repeated: a delete, or a create."""
+    world = replace(world, spicedb=aged(world.spicedb), temporal=temporal_model.live(world.temporal))
     after, ending = explorer.alone(world, delete("repeated-delete"))
     if temporal_model.live(after.temporal) or live(after.spicedb):
         return f"a repeated delete leaves something: {ending}"

@@ -77,6 +77,12 @@ class Operation:
         return f"arn:aws:states:us-east-1:123456789012:execution:{self.kind}:{self.execution or self.name}"
 
     @property
+    def schedule_id(self) -> str:
+        """Of the schedule that it is about."""
+        request = json.loads(self.request)
+        return ids.schedule_id(request["agent_id"], request.get("schedule_name") or request["schedule"]["name"])
+
+    @property
     def registration(self) -> str:
         """Its fence."""
         return ids.registration(f"{self.execution_id} {self.name}")

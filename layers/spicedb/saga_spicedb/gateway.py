@@ -162,8 +162,11 @@ class SpiceDB:
         It reads fence and lease, however many grants there are.
         """
         found = self._read(messages.read_registrations(schedule_id), deadline)
-        if not found and not self._read(messages.read_any(schedule_id), deadline):
-            return None
+        if not found:
+            if not self._read(messages.read_any(schedule_id), deadline):
+                return None
+            # Somebody may have registered between the two reads.
+            found = self._read(messages.read_registrations(schedule_id), deadline)
         fences = [r.subject.object.object_id for r in found if r.relation == "registered_by"]
         leases = [r.optional_expires_at.ToDatetime(UTC) for r in found if r.relation == "creating"]
         # SpiceDB decides by its own clock whether a lease has expired; one that it still returns lasts at least 1 s.
