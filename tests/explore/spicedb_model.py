@@ -4,8 +4,9 @@ The explorer drives the handlers against this; test_spicedb_model.py compares it
 WriteRelationships, DeleteRelationships, ReadRelationships and the check of `update` on an agent, under the project's
 own schema, and answers in the engine's order: what is wrong with the request's form and words (spicedb_requests.py),
 then with the data. What a request may hold besides raises NotImplementedError rather than being passed over: caveats,
-relations of subjects, cursors, other permissions, and reads that are not fully consistent. Not looked at: the
-number of updates, and transaction metadata. Tokens in replies are empty.
+relations of subjects, cursors, other permissions, and reads that are neither fully consistent nor of an exact snapshot.
+Not looked at: the number of updates, and transaction metadata. Only limited reads have a token in their replies. A
+limited delete removes those that come first when they are sorted; in the engine it may be others.
 
 Times are seconds since the epoch. A relationship is over when its expiry is earlier than `now`. It is not collected
 then: it matches nothing and is not read, but CREATE trips over it and a delete removes and counts it. (Where the data
@@ -26,6 +27,7 @@ from authzed.api.v1 import (
     RelationshipUpdate,
     SubjectReference,
     WriteRelationshipsResponse,
+    ZedToken,
 )
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.rpc.error_details_pb2 import ErrorInfo
@@ -57,6 +59,8 @@ _EXISTS_ALREADY = SpiceDBFailure(
     grpc.StatusCode.ALREADY_EXISTS, ErrorReason.Name(ErrorReason.ERROR_REASON_ATTEMPT_TO_RECREATE_RELATIONSHIP)
 )
 _WRITTEN = WriteRelationshipsResponse()
+# By the token that a limited read gave.
+_SNAPSHOTS: dict[str, State] = {}
 _MAY = CheckPermissionResponse(permissionship=CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION)
 _MAY_NOT = CheckPermissionResponse(permissionship=CheckPermissionResponse.PERMISSIONSHIP_NO_PERMISSION)
 
@@ -76,8 +80,10 @@ def apply(state: State, method: str, request: Any, now: float) -> tuple[State, A
         case Delete():
             return _delete(state, question, now)
         case Read():
-            found = sorted(_live(state, question.filter, now), key=identity)
-            return state, [_as_read(one) for one in found[: question.limit or None]]
+            asked = _SNAPSHOTS[question.at] if question.at else state
+            found = sorted(_live(asked, question.filter, now), key=identity)
+            token = _token(asked) if question.limit else ""
+            return state, [_as_read(one, token) for one in found[: question.limit or None]]
         case Check():
             return state, _checked(state, question)
         case SpiceDBFailure():
@@ -132,9 +138,10 @@ def _delete(state: State, delete: Delete, now: float) -> tuple[State, Any]:
     if not all(_holds(state, condition, now) for condition in delete.conditions):
         return state, _PRECONDITION_FAILED
     removed = sorted(_matching(state, delete.filter), key=identity)
-    is_partial = 0 < delete.limit < len(removed)
-    if is_partial and not delete.partial:
+    if delete.limit and len(removed) > delete.limit and not delete.partial:
         return state, _TOO_MANY
+    # The engine looks no further than the limit.
+    is_partial = 0 < delete.limit <= len(removed)
     if is_partial:
         removed = removed[: delete.limit]
     return state.difference(removed), _as_deleted(len(removed), is_partial)
@@ -167,8 +174,15 @@ def _matching(state: State, wanted: Filter) -> list[Tuple]:
     ]
 
 
+def _token(state: State) -> str:
+    """A token of the state, by which it can be read later."""
+    token = str(hash(state))
+    _SNAPSHOTS[token] = state
+    return token
+
+
 @lru_cache(4096)
-def _as_read(one: Tuple) -> ReadRelationshipsResponse:
+def _as_read(one: Tuple, token: str) -> ReadRelationshipsResponse:
     resource_type, resource_id, relation, subject_type, subject_id, expires_at = one
     relationship = Relationship(
         resource=ObjectReference(object_type=resource_type, object_id=resource_id),
@@ -177,7 +191,7 @@ def _as_read(one: Tuple) -> ReadRelationshipsResponse:
     )
     if expires_at is not None:
         relationship.optional_expires_at.FromMicroseconds(round(expires_at * 1_000_000))
-    return ReadRelationshipsResponse(relationship=relationship)
+    return ReadRelationshipsResponse(relationship=relationship, read_at=ZedToken(token=token) if token else None)
 
 
 @lru_cache

@@ -84,10 +84,11 @@ class Delete(NamedTuple):
 
 
 class Read(NamedTuple):
-    """A ReadRelationships of at most ``limit`` relationships, 0 for any number."""
+    """A ReadRelationships of at most ``limit`` relationships, 0 for any number; now, or as of a token."""
 
     filter: Filter
     limit: int
+    at: str
 
 
 class Check(NamedTuple):
@@ -174,20 +175,21 @@ def _understood_delete(message: DeleteRelationshipsRequest) -> Delete:
     _require_modelled(bool(message.optional_limit) or not message.optional_allow_partial_deletions)
     wanted = _formed_filter(message, "relationship_filter")
     conditions = _formed_conditions(message.optional_preconditions)
+    _require(message.optional_limit <= _MOST_DELETED)
     for each in (wanted, *(condition.filter for condition in conditions)):
         _require_sound(each)
-    _require(message.optional_limit <= _MOST_DELETED)
     return Delete(wanted, conditions, message.optional_limit, message.optional_allow_partial_deletions)
 
 
 def _understood_read(message: ReadRelationshipsRequest) -> Read:
-    _require_modelled(message.consistency.fully_consistent)
+    at = message.consistency.at_exact_snapshot.token
+    _require_modelled(message.consistency.fully_consistent or bool(at))
     _require_modelled(not message.HasField("optional_cursor"))
     wanted = _formed_filter(message, "relationship_filter")
     _require_sound(wanted)
     if wanted.resource_type and wanted.relation and _SCHEMA[wanted.resource_type][wanted.relation].is_permission:
         raise _RefusedError(grpc.StatusCode.FAILED_PRECONDITION, ErrorReason.ERROR_REASON_SCHEMA_TYPE_ERROR)
-    return Read(wanted, message.optional_limit)
+    return Read(wanted, message.optional_limit, at)
 
 
 def _understood_check(message: CheckPermissionRequest) -> Check:

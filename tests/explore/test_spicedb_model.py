@@ -149,10 +149,13 @@ class Requests:
         return touch(grant)
 
     def delete(self) -> DeleteRelationshipsRequest:
+        # Which relationships a partial delete removes is the engine's to choose.
+        limit = self.chance.choice([0, 0, 1, 2, 500, 1001])
         request = DeleteRelationshipsRequest(
-            optional_preconditions=self.preconditions(), optional_limit=self.chance.choice([0, 0, 1, 2, 1001])
+            optional_preconditions=self.preconditions(),
+            optional_limit=limit,
+            optional_allow_partial_deletions=limit == 500,
         )
-        request.optional_allow_partial_deletions = bool(request.optional_limit) and self._happens(0.5)
         if not self._happens(0.03):
             request.relationship_filter.CopyFrom(self.filter())
         return request
@@ -340,3 +343,21 @@ def test_a_relationship_is_over_when_its_time_comes_in_the_model_as_in_spicedb(s
             for now in (before, time.time())
         ]
         assert len(seen) in [len(replies) for replies in expected]
+
+
+def test_the_model_of_spicedb_deletes_in_batches_as_spicedb_does(spicedb_client: InsecureClient) -> None:
+    model = ModelSpiceDB()
+    grants = [touch((SCHEDULE, "a--batches", "viewer", "user", f"user{number}", None)) for number in range(5)]
+    grants.append(touch((SCHEDULE, "a--batches", "registered_by", "registration", "one", None)))
+    of_viewers = RelationshipFilter(
+        resource_type=SCHEDULE, optional_resource_id="a--batches", optional_relation="viewer"
+    )
+    every = RelationshipFilter(resource_type=SCHEDULE, optional_resource_id="a--batches")
+    batch = DeleteRelationshipsRequest(
+        relationship_filter=of_viewers, optional_limit=2, optional_allow_partial_deletions=True
+    )
+    whole = DeleteRelationshipsRequest(relationship_filter=every, optional_limit=2)
+
+    for request in (*grants, whole, batch, whole, batch, batch, whole, batch, whole):
+        assert spicedb_reply(spicedb_client, request) == spicedb_reply(model, request), request
+    assert not model.state

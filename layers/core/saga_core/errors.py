@@ -8,7 +8,7 @@
     ├── PermissionDenied          403  the caller may read the schedule, but not do this; raised by the HTTP API alone
     ├── ScheduleNotFound          404  there is no such schedule, or it was deleted
     ├── ScheduleAlreadyExists     409  the name is taken
-    ├── CreateInProgress          409  another create of the name is in flight, or was interrupted shortly before
+    ├── CreateInProgress          409  another operation holds the name: it is in flight, or was interrupted
     ├── NameReserved              409  Temporal does not free the name of a deleted schedule yet
     ├── IdempotencyKeyReused      409  the key was used with another request
     ├── TriggerUnconfirmed        409  the key's trigger was sent, and its outcome is not known
@@ -107,7 +107,7 @@ class ScheduleNotFound(SagaError):
 
 
 class CreateInProgress(SagaError):
-    """Another create of this name is in flight, or was interrupted and its lease has not expired."""
+    """Another operation holds the name: it is in flight, or was interrupted, or what it left is being removed."""
 
     http_status = HTTPStatus.CONFLICT
 

@@ -163,10 +163,13 @@ class SpiceDB:
         """
         found = self._read(messages.read_registrations(schedule_id), deadline)
         if not found:
-            if not self._read(messages.read_any(schedule_id), deadline):
+            responses = self._call(
+                lambda client: whole(client.ReadRelationships), messages.read_any(schedule_id), deadline
+            )
+            if not responses:
                 return None
-            # Somebody may have registered between the two reads.
-            found = self._read(messages.read_registrations(schedule_id), deadline)
+            # Somebody may have registered between the two reads: what was there at the second one?
+            found = self._read(messages.read_registrations(schedule_id, at=responses[0].read_at), deadline)
         fences = [r.subject.object.object_id for r in found if r.relation == "registered_by"]
         leases = [r.optional_expires_at.ToDatetime(UTC) for r in found if r.relation == "creating"]
         # SpiceDB decides by its own clock whether a lease has expired; one that it still returns lasts at least 1 s.

@@ -18,6 +18,7 @@ from authzed.api.v1 import (
     SubjectFilter,
     SubjectReference,
     WriteRelationshipsRequest,
+    ZedToken,
 )
 
 from saga_core.ids import Subject
@@ -72,10 +73,13 @@ def end_lease(schedule_id: str, registration: str) -> WriteRelationshipsRequest:
     return WriteRelationshipsRequest(updates=[_untouch(schedule_id, "creating", Subject("registration", registration))])
 
 
-def read_registrations(schedule_id: str) -> ReadRelationshipsRequest:
-    """Read the fence and the lease of the schedule: nothing else has a registration as its subject."""
+def read_registrations(schedule_id: str, at: ZedToken | None = None) -> ReadRelationshipsRequest:
+    """Read the fence and the lease of the schedule: nothing else has a registration as its subject.
+
+    As of now, or as of another read's ``read_at``.
+    """
     return ReadRelationshipsRequest(
-        consistency=_FULLY_CONSISTENT,
+        consistency=Consistency(at_exact_snapshot=at) if at else _FULLY_CONSISTENT,
         relationship_filter=RelationshipFilter(
             resource_type=SCHEDULE,
             optional_resource_id=_required(schedule_id),
