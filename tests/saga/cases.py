@@ -23,12 +23,13 @@ TROUBLE = {
 # The states that no expected run enters, each with a case that does.
 ONLY_AFTER_A_FAULT = {
     ("create-schedule", "NotReadBack"): "create-DescribeSchedule:1-refused-lasting",
+    ("create-schedule", "LeaseRunsOut"): "create-WriteRelationships:2-refused-lasting",
     ("create-schedule", "NotConfirmed"): "create-retried-WriteRelationships:2-refused-lasting",
     ("create-schedule", "NotVerified"): "create-retried-DescribeSchedule:1-refused-lasting",
     ("create-schedule", "OutcomeUnknown"): "create-retried-DescribeSchedule:1-refused-lasting",
     ("create-schedule", "Unverified"): "create-unheard-DescribeSchedule:1-refused-lasting",
     ("create-schedule", "CompensationFailed"): "create-rejected-DeleteRelationships:1-refused-lasting",
-    ("delete-schedule", "Unverified"): "delete-unheard-DescribeSchedule:2-refused-lasting",
+    ("delete-schedule", "Unverified"): "delete-unheard-DescribeSchedule:3-refused-lasting",
     ("delete-schedule", "DeregisterDeferred"): "delete-DeleteRelationships:1-refused-lasting",
     ("delete-schedule", "OriginalError"): "delete-DescribeSchedule:1-refused-lasting",
     ("delete-schedule", "Failed"): "delete-DescribeSchedule:1-refused-lasting",

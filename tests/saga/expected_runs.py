@@ -12,18 +12,29 @@ from typing import Any
 from tests.saga.circumstances import (
     a_delete_comes_after_the_second_attempt,
     a_service_made_it,
+    alice_granted_many,
+    alice_lost_it,
     alice_made_it,
-    alice_made_it_long_ago,
     alice_used_the_key,
     alices_create_comes_late,
+    alices_create_comes_late_twice,
+    alices_lease_runs,
+    another_tool_deletes_it,
+    another_tool_deletes_it_late,
     bob_is_making_it,
+    bob_left_many,
     bob_lost_it,
     bob_made_it,
     bob_was_interrupted,
+    many_are_granted_meanwhile,
     no_attempt_is_heard_of,
     no_delete_is_heard_of,
     nothing,
+    someone_wrote_a_grant,
     the_first_attempt_is_lost,
+    the_first_delete_is_lost,
+    time_runs_out,
+    time_runs_out_twice,
 )
 from tests.saga.scene import Request, Scene
 
@@ -83,16 +94,31 @@ def _delete(name: str, *steps: str, answer: str, **more: Any) -> ExpectedRun:
 REGISTERED = ("Register CheckPermission WriteRelationships", "RegisterOutcome")
 OCCUPIED = ("Register CheckPermission WriteRelationships ReadRelationships", "RegisterOutcome")
 SKIPPED = ("Register", "RegisterOutcome")
-CREATED = ("CreateSchedule CreateSchedule", "CreateOutcome", "ReadBack DescribeSchedule", "Created")
+READ_BACK = ("ReadBack DescribeSchedule", "WasReadBack")
+FINISHED = ("Finish", *READ_BACK, "HasLease", "EndLease WriteRelationships", "LeaseOver", "Created")
+FINISHED_WITHOUT_LEASE = ("Finish", *READ_BACK, "HasLease", "LeaseOver", "Created")
+CREATED = ("CreateSchedule CreateSchedule", "CreateOutcome", *FINISHED)
 RETRIED = ("CreateSchedule CreateSchedule CreateSchedule", "CreateOutcome")
 CONFIRMED = ("ConfirmRegister WriteRelationships ReadRelationships", "VerifyCreate DescribeSchedule", "VerifyOutcome")
 INSPECTED = ("InspectExisting DescribeSchedule", "InspectOutcome")
-COMPENSATED = ("Compensate DeleteRelationships", "OriginalError", "Failed")
+CONFLICT = (
+    "CreateSchedule CreateSchedule DescribeSchedule",
+    "InspectConflict DescribeSchedule",
+    "ConflictOutcome",
+)
+RESTORED = ("Restore WriteRelationships", "RestoreOutcome", "LookAfterRestore DescribeSchedule", "Restored")
+FAILED = ("OriginalError", "Failed")
+COMPENSATED = ("Compensate DeleteRelationships", "CompensateOutcome", *FAILED)
 FOUND = ("FindSchedule DescribeSchedule", "Found")
 DELETED = ("DeleteSchedule DeleteSchedule",)
-LOOKED_AGAIN = ("LookAgain DescribeSchedule", "BroughtBack")
-DEREGISTERED = ("Deregister ReadRelationships DeleteRelationships", "DeregisterOutcome")
-NOT_DEREGISTERED = ("Deregister ReadRelationships", "DeregisterOutcome")
+LOOKED_AGAIN = ("LookAgain DescribeSchedule", "LookOutcome")
+DEREGISTERED = ("Deregister DeleteRelationships", "DeregisterOutcome")
+HELD = ("Deregister ReadRelationships", "DeregisterOutcome")
+NOT_HELD = ("Deregister ReadRelationships ReadRelationships", "DeregisterOutcome")
+CLEARED = ("ClearLeft DeleteRelationships", "ClearOutcome")
+DONE = ("Deregistered", "Deleted")
+# The transaction is refused as too large; then the grants go in a batch, and the rest in a last transaction.
+BATCHES = "DeleteRelationships DeleteRelationships DeleteRelationships"
 
 EXPECTED_RUNS = [
     _create("", *REGISTERED, *CREATED, answer="created"),
@@ -104,12 +130,18 @@ EXPECTED_RUNS = [
         answer="created",
         cold=True,
     ),
-    _create("-without-creator", *SKIPPED, *CREATED, answer="created", request=Scene.request_of),
+    _create(
+        "-without-creator",
+        *SKIPPED,
+        *CREATED[:2],
+        *FINISHED_WITHOUT_LEASE,
+        answer="created",
+        request=Scene.request_of,
+    ),
     _create(
         "-denied",
-        "Register CheckPermission ReadRelationships",
-        "OriginalError",
-        "Failed",
+        "Register CheckPermission ReadRelationships ReadRelationships",
+        *FAILED,
         answer="AgentUpdateDenied",
         request=lambda scene: scene.request_of(user_id="mallory"),
     ),
@@ -127,10 +159,24 @@ EXPECTED_RUNS = [
         *SKIPPED,
         "CreateSchedule CreateSchedule",
         "WasRegistered",
-        "OriginalError",
-        "Failed",
+        *FAILED,
         answer="ScheduleRejected",
         request=lambda scene: {**scene.request(cron_expression="nonsense"), "principal": None},
+    ),
+    _create(
+        "-rejected-with-many-grants",
+        *REGISTERED,
+        "CreateSchedule CreateSchedule",
+        "WasRegistered",
+        "Compensate DeleteRelationships",
+        "CompensateOutcome",
+        "CompensateOn",
+        f"Compensate {BATCHES}",
+        "CompensateOutcome",
+        *FAILED,
+        answer="ScheduleRejected",
+        request=lambda scene: scene.request(cron_expression="nonsense"),
+        meanwhile=many_are_granted_meanwhile,
     ),
     _create(
         "-retried", *REGISTERED, *RETRIED, *CONFIRMED, "Created", answer="created", meanwhile=the_first_attempt_is_lost
@@ -138,7 +184,7 @@ EXPECTED_RUNS = [
     _create(
         "-unheard",
         *REGISTERED,
-        "CreateSchedule CreateSchedule CreateSchedule CreateSchedule",
+        "CreateSchedule CreateSchedule CreateSchedule",
         *CONFIRMED,
         "Created",
         answer="created",
@@ -156,13 +202,23 @@ EXPECTED_RUNS = [
         again="created",
         meanwhile=a_delete_comes_after_the_second_attempt,
     ),
+    _create(
+        "-of-a-reserved-name",
+        *REGISTERED,
+        "CreateSchedule CreateSchedule DescribeSchedule",
+        "WasRegistered",
+        *COMPENSATED,
+        answer="NameReserved",
+        retried="created",
+        again="created",
+        given=a_service_made_it,
+        meanwhile=another_tool_deletes_it,
+    ),
     _create("-of-bobs-name", *OCCUPIED, *INSPECTED, "AlreadyExists", answer="ScheduleAlreadyExists", given=bob_made_it),
     _create(
         "-of-bobs-name-without-creator",
         *SKIPPED,
-        "CreateSchedule CreateSchedule DescribeSchedule",
-        "Conflict",
-        *INSPECTED,
+        *CONFLICT,
         "AlreadyExists",
         answer="ScheduleAlreadyExists",
         request=Scene.request_of,
@@ -171,23 +227,42 @@ EXPECTED_RUNS = [
     _create(
         "-of-a-services-name",
         *REGISTERED,
-        "CreateSchedule CreateSchedule DescribeSchedule",
-        "Conflict",
+        *CONFLICT,
         *COMPENSATED,
         answer="ScheduleAlreadyExists",
         given=a_service_made_it,
+    ),
+    _create(
+        "-of-a-name-that-nobody-owns",
+        *REGISTERED,
+        *CONFLICT,
+        *COMPENSATED,
+        answer="ScheduleAlreadyExists",
+        given=bob_lost_it,
     ),
     _create("-replayed", *OCCUPIED, *INSPECTED, "Replayed", answer="replayed", given=alice_made_it),
     _create(
         "-replayed-without-creator",
         *SKIPPED,
-        "CreateSchedule CreateSchedule DescribeSchedule",
-        "Conflict",
-        *INSPECTED,
+        *CONFLICT,
         "Replayed",
         answer="replayed",
         request=Scene.request_of,
         given=a_service_made_it,
+    ),
+    _create("-restored", *REGISTERED, *CONFLICT, *RESTORED, "Replayed", answer="replayed", given=alice_lost_it),
+    _create(
+        "-restored-too-late",
+        *REGISTERED,
+        *CONFLICT,
+        *RESTORED,
+        "UndoRestore DeleteRelationships",
+        "NotRestored",
+        answer="ScheduleNotFound",
+        retried="ScheduleAlreadyExists",  # it is deleted before its registration is restored
+        again="created",
+        given=alice_lost_it,
+        meanwhile=another_tool_deletes_it_late,
     ),
     _create(
         "-with-a-used-key",
@@ -217,13 +292,28 @@ EXPECTED_RUNS = [
         given=bob_was_interrupted,
     ),
     _create(
-        "-over-a-stray",
+        "-over-many-leftovers",
+        *OCCUPIED,
+        *INSPECTED,
+        "ClearStale DeleteRelationships",
+        *OCCUPIED,
+        *INSPECTED,
+        "BeingFreed",
+        answer="CreateInProgress",
+        again="created",
+        given=bob_left_many,
+        meanwhile=time_runs_out,
+    ),
+    _create(
+        "-over-a-grant",
+        "Register CheckPermission WriteRelationships ReadRelationships ReadRelationships",
+        "RegisterOutcome",
+        *INSPECTED,
+        "ClearStale DeleteRelationships",
         *REGISTERED,
-        "CreateSchedule CreateSchedule DescribeSchedule DeleteSchedule CreateSchedule",
-        *CREATED[1:],
+        *CREATED,
         answer="created",
-        retried="ScheduleAlreadyExists",  # by then the name may have changed hands: only a first attempt replaces
-        given=bob_lost_it,
+        given=someone_wrote_a_grant,
     ),
     _delete(
         "",
@@ -231,28 +321,40 @@ EXPECTED_RUNS = [
         *DELETED,
         *DEREGISTERED,
         *LOOKED_AGAIN,
-        "Deleted",
+        *DONE,
         answer="deleted",
         given=alice_made_it,
     ),
     _delete(
-        "-of-an-old-schedule",
+        "-while-a-lease-runs",
         *FOUND,
         *DELETED,
         *DEREGISTERED,
-        "Deleted",
+        *LOOKED_AGAIN,
+        *DONE,
         answer="deleted",
-        given=alice_made_it_long_ago,
+        given=alices_lease_runs,
+    ),
+    _delete(
+        "-retried",
+        *FOUND,
+        "DeleteSchedule DeleteSchedule DescribeSchedule",
+        *DEREGISTERED,
+        *LOOKED_AGAIN,
+        *DONE,
+        answer="deleted",
+        given=alice_made_it,
+        meanwhile=the_first_delete_is_lost,
     ),
     _delete(
         "-unheard",
         *FOUND,
-        "DeleteSchedule DeleteSchedule DeleteSchedule DeleteSchedule",
+        "DeleteSchedule DeleteSchedule DescribeSchedule DeleteSchedule",
         "VerifyDelete DescribeSchedule",
         "VerifyOutcome",
         *DEREGISTERED,
         *LOOKED_AGAIN,
-        "Deleted",
+        *DONE,
         answer="deleted",
         given=alice_made_it,
         meanwhile=no_delete_is_heard_of,
@@ -263,19 +365,72 @@ EXPECTED_RUNS = [
         *DELETED,
         *DEREGISTERED,
         *LOOKED_AGAIN,
+        "BroughtBack",
         *DELETED,
         *DEREGISTERED,
         *LOOKED_AGAIN,
-        "Deleted",
+        *DONE,
         answer="deleted",
         given=alice_made_it,
         meanwhile=alices_create_comes_late,
     ),
-    _delete("-of-leftovers", *FOUND, *DEREGISTERED, "Deleted", answer="deleted", given=bob_was_interrupted),
+    _delete(
+        "-undone-twice",
+        *FOUND,
+        *DELETED,
+        *DEREGISTERED,
+        *LOOKED_AGAIN,
+        "BroughtBack",
+        *DELETED,
+        *DEREGISTERED,
+        *LOOKED_AGAIN,
+        "OutcomeUnknown",
+        answer="OutcomeUnknown",
+        retried="deleted",  # it is brought back while the delete is repeated, and only once after it
+        again="deleted",
+        given=alice_made_it,
+        meanwhile=alices_create_comes_late_twice,
+    ),
+    _delete(
+        "-of-many-grants",
+        *FOUND,
+        *DELETED,
+        *DEREGISTERED,
+        "DeregisterOn",
+        f"Deregister {BATCHES}",
+        "DeregisterOutcome",
+        *LOOKED_AGAIN,
+        *DONE,
+        answer="deleted",
+        given=alice_granted_many,
+        meanwhile=time_runs_out,
+    ),
+    _delete(
+        "-of-too-many-grants",
+        *FOUND,
+        *DELETED,
+        *DEREGISTERED,
+        "DeregisterOn",
+        *DEREGISTERED,
+        "DeregisterDeferred",
+        "Deleted",
+        answer="deferred",
+        again="deleted",
+        given=alice_granted_many,
+        meanwhile=time_runs_out_twice,
+    ),
+    _delete(
+        "-of-leftovers", *FOUND, *HELD, *LOOKED_AGAIN, *CLEARED, *DONE, answer="deleted", given=bob_was_interrupted
+    ),
+    _delete(
+        "-of-a-grant", *FOUND, *NOT_HELD, *LOOKED_AGAIN, *CLEARED, *DONE, answer="deleted", given=someone_wrote_a_grant
+    ),
     _delete(
         "-beside-a-create",
         *FOUND,
-        *NOT_DEREGISTERED,
+        *HELD,
+        *LOOKED_AGAIN,
+        "HeldBack",
         "Deleted",
         answer="deferred",
         again="deleted",
@@ -285,11 +440,12 @@ EXPECTED_RUNS = [
         "-of-a-services-schedule",
         *FOUND,
         *DELETED,
-        *NOT_DEREGISTERED,
+        "Deregister DeleteRelationships ReadRelationships ReadRelationships",
+        "DeregisterOutcome",
         *LOOKED_AGAIN,
-        "Deleted",
+        *DONE,
         answer="deleted",
         given=a_service_made_it,
     ),
-    _delete("-of-nothing", *FOUND, *NOT_DEREGISTERED, "Deleted", answer="deleted"),
+    _delete("-of-nothing", *FOUND, *NOT_HELD, *LOOKED_AGAIN, *DONE, answer="deleted"),
 ]

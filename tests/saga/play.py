@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from authzed.api.v1 import permission_service_pb2
+from moto.stepfunctions.parser.asl.component.state.exec.state_parallel.branch_worker import BranchWorker
 from moto.stepfunctions.parser.asl.component.state.state import CommonStateField
 
 from local.aws.step_functions import StepFunctions
@@ -18,7 +19,7 @@ from saga_core.settings import call_settings
 from tests.saga.expected_runs import ExpectedRun
 from tests.saga.scene import Scene
 from tests.support.proxy import FaultProxy
-from tests.support.saga_stack import Ended
+from tests.support.saga_stack import Ended, registration_made
 
 SPICEDB_METHODS = frozenset(permission_service_pb2.DESCRIPTOR.services_by_name["PermissionsService"].methods_by_name)
 
@@ -56,6 +57,7 @@ class Play:
     steps: list[str] = field(default_factory=list)
     _name: str = field(default_factory=lambda: str(uuid.uuid4()))
     _arn: str = ""
+    _stopped: bool = False
     _noted: dict[FaultProxy, int] = field(default_factory=dict)
 
     def proxy(self, method: str) -> FaultProxy:
@@ -66,6 +68,13 @@ class Play:
     def run(self) -> Ended:
         """Run it to its end; where it is stopped while a function runs, to the end of that function."""
         enter = CommonStateField._eval_body
+        start = BranchWorker.start
+
+        def start_and_join(worker: Any) -> None:
+            if self._stopped:
+                worker.stop(datetime.datetime.now(tz=datetime.UTC), error="Stopped", cause="by the test")
+            start(worker)
+            worker._worker_thread.join()
 
         def entering(state: Any, env: Any) -> None:
             execution = env.states.context_object.context_object_data["Execution"]
@@ -76,6 +85,8 @@ class Play:
         with pytest.MonkeyPatch.context() as moto:
             # The last that moto does between two states, in the execution's own thread.
             moto.setattr(CommonStateField, "_eval_body", entering)
+            # Branches run one after the other, so that the numbers of calls and the order of states are always the same.
+            moto.setattr(BranchWorker, "start", start_and_join)
             execution = self.machines.start_execution(
                 state_machine_arn(self.expected.machine), self._name, json.dumps(self.expected.request(self.scene))
             )
@@ -84,11 +95,14 @@ class Play:
             if described["status"] == "ABORTED":
                 while execution.to_history_output()["events"][-1]["type"] != "ExecutionAborted":
                     time.sleep(0.002)
+            events: Any = execution.to_history_output()["events"]
         self._note_calls()
         return Ended(
             arn=self._arn,
             status=described["status"].value,
             states=[step.split()[0] for step in self.steps],
+            branch_states=[],
+            registration=registration_made(events),
             output=json.loads(described["output"]) if "output" in described else None,
             error=described.get("error"),
             cause=described.get("cause"),
@@ -97,6 +111,7 @@ class Play:
     def stop(self) -> None:
         """Stop the execution, as an operator would."""
         now = datetime.datetime.now(tz=datetime.UTC)
+        self._stopped = True
         self.machines.describe_execution(self._arn).stop(now, error="Stopped", cause="by the test")
 
     def be_patient(self) -> None:

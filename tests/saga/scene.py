@@ -30,11 +30,17 @@ class Holdings:
         return "creating" in self.held
 
     @property
+    def ownership(self) -> dict[str, str]:
+        """What is held besides the lease and grants."""
+        beside = ("creating", "editor", "viewer")
+        return {relation: subject for relation, subject in self.held.items() if relation not in beside}
+
+    @property
     def in_step(self) -> bool:
         """Whether the schedule is its creator's, as its own create registered it, and nothing else is held."""
         if self.memo is None or self.memo["creator"] is None:
             return self.held == {}
-        return {relation: subject for relation, subject in self.held.items() if relation != "creating"} == {
+        return self.ownership == {
             "owner": self.memo["creator"],
             "parent_agent": f"agent:{self.agent}",
             "registered_by": f"registration:{self.memo['registration']}",
@@ -72,7 +78,7 @@ class Scene:
         return self.stack.deletion(self.name)
 
     def earlier(self, request: Request, *, registered: bool = True, scheduled: bool = True) -> None:
-        """Leave what another create leaves, its lease live; or only its relationships, or only its schedule."""
+        """Leave what another create leaves; or only its relationships, the lease live; or only its schedule."""
         step = TemporalCreateStep.parse(
             {"execution_id": f"earlier create of {self.name}", "request": request, "registered": True, "attempt": 0}
         )
@@ -81,6 +87,7 @@ class Scene:
             spicedb().register_again(step.request, step.registration, step.execution_id, deadline)
         if scheduled:
             temporal().create(step.request, Memo.of(step), deadline, holds_name=False)
+            self.stack.end_lease(self.name)
 
 
 def answer(ended: Ended) -> str:

@@ -5,9 +5,10 @@ import json
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,9 +28,11 @@ from local.aws.template import Template
 from local.stack import clients
 from local.stack.endpoints import Endpoints, state_machine_arn
 from saga_core import ids, settings
+from saga_core.deadlines import Deadline
 from saga_spicedb import spicedb
 from saga_temporal import temporal
 from tests.support import relationships
+from tests.support.machines import DEFINITIONS, states_of
 from tests.support.proxy import Fault, FaultProxy
 
 if TYPE_CHECKING:
@@ -37,6 +40,18 @@ if TYPE_CHECKING:
 
 RPC_SECONDS = "0.5"
 APPS = (register, temporal_create, temporal_describe, compensate, temporal_delete, deregister)
+# The states that are in a branch of a Parallel state.
+IN_BRANCHES = {name for machine in DEFINITIONS.values() for name, _ in states_of(machine)} - {
+    name for machine in DEFINITIONS.values() for name in machine["States"]
+}
+
+
+def registration_made(events: Iterable[Mapping[str, Any]]) -> str:
+    """The registration that a machine has made, by the events of the execution's history; empty for none."""
+    for event in events:
+        if exited := event.get("stateExitedEventDetails"):
+            return str(json.loads(exited["output"]).get("registration", ""))
+    return ""
 
 
 @dataclass(frozen=True)
@@ -44,7 +59,9 @@ class Ended:
     """An execution that is over.
 
     Attributes:
-        states: the states it entered, in order.
+        states: the states it entered, in order, without those in the branches of a Parallel state.
+        branch_states: the states it entered in branches, by name, since branches run side by side.
+        registration: the fence that its machine made; empty if it made none.
         output: decoded; None unless it succeeded.
         error, cause: as Step Functions gives them; None unless it failed.
     """
@@ -52,14 +69,11 @@ class Ended:
     arn: str
     status: str
     states: list[str]
+    branch_states: list[str]
+    registration: str
     output: Any
     error: str | None
     cause: str | None
-
-    @property
-    def registration(self) -> str:
-        """The fence of this execution."""
-        return ids.registration(self.arn)
 
     @property
     def message(self) -> str:
@@ -69,7 +83,12 @@ class Ended:
 
 @dataclass
 class Stack:
-    """The running stack, as a caller and an operator see it."""
+    """The running stack, as a caller and an operator see it.
+
+    Attributes:
+        batch_times: whether a function has time for another batch of a removal, for each of the next times that it
+            asks; after these, what the clock says.
+    """
 
     spicedb: FaultProxy
     temporal: FaultProxy
@@ -79,6 +98,7 @@ class Stack:
     sfn: "SFNClient" = field(init=False)
     backoffs: list[Backoff] = field(default_factory=list)
     interruptions: dict[str, Callable[[], object]] = field(default_factory=dict)
+    batch_times: list[bool] = field(default_factory=list)
     agent: str = field(default_factory=lambda: f"agent-{uuid.uuid4().hex[:12]}")
 
     def request(self, name: str = "daily", **changes: Any) -> dict[str, Any]:
@@ -108,11 +128,14 @@ class Stack:
         """Wait for the end of an execution."""
         while (described := self.sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
             time.sleep(0.02)
-        events = self.sfn.get_execution_history(executionArn=arn, maxResults=1000)["events"]
+        events: Any = self.sfn.get_execution_history(executionArn=arn, maxResults=1000)["events"]
+        entered = [e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e]
         return Ended(
             arn=arn,
             status=described["status"],
-            states=[e["stateEnteredEventDetails"]["name"] for e in events if "stateEnteredEventDetails" in e],
+            states=[state for state in entered if state not in IN_BRANCHES],
+            branch_states=sorted(state for state in entered if state in IN_BRANCHES),
+            registration=registration_made(events),
             output=json.loads(described["output"]) if "output" in described else None,
             error=described.get("error"),
             cause=described.get("cause"),
@@ -143,14 +166,11 @@ class Stack:
         pairs: Iterator[list[str]] = (line.partition("#")[2].partition("[")[0].split("@") for line in lines)
         return dict(pairs)
 
-    def registered(self, by: Ended) -> dict[str, str]:
-        """What SpiceDB has to hold for a schedule that ``by`` created for alice."""
-        return {
-            "owner": "user:alice",
-            "parent_agent": f"agent:{self.agent}",
-            "registered_by": f"registration:{by.registration}",
-            "creating": f"registration:{by.registration}",
-        }
+    def registered(self, by: Ended, *, leased: bool = False) -> dict[str, str]:
+        """What SpiceDB has to hold for a schedule that ``by`` created for alice; ``leased``: that it still creates."""
+        fence = f"registration:{by.registration}"
+        relations = {"owner": "user:alice", "parent_agent": f"agent:{self.agent}", "registered_by": fence}
+        return {**relations, "creating": fence} if leased else relations
 
     def scheduled(self, name: str = "daily") -> dict[str, Any] | None:
         """The memo of a schedule in Temporal; None if Temporal has no such schedule."""
@@ -177,14 +197,33 @@ class Stack:
         if act := self.interruptions.pop(backoff.state, None):
             act()
 
-    def grant(self, relation: str, subject: str, name: str = "daily") -> None:
-        """Give somebody a relation on a schedule, as a person with the right to do so would."""
-        relationships.touch(self.authorization, f"agent_schedule:{self._id(name)}#{relation}@{subject}")
+    def delete_by_hand(self, name: str = "daily") -> None:
+        """Delete a schedule in Temporal, as its web interface or command line does."""
+        self.loop.run_until_complete(self.scheduler.get_schedule_handle(self._id(name)).delete())
+
+    def grant(self, relation: str, *subjects: str, name: str = "daily") -> None:
+        """Give subjects a relation on a schedule, in transactions of 1,000, as a person with the right to would."""
+        texts = [f"agent_schedule:{self._id(name)}#{relation}@{subject}" for subject in subjects]
+        for begin in range(0, len(texts), 1000):
+            relationships.touch(self.authorization, *texts[begin : begin + 1000])
+
+    def grants(self, name: str = "daily") -> int:
+        """How many viewers and editors a schedule has."""
+        lines = clients.relationships(self.authorization, self._id(name))
+        return sum("#viewer@" in line or "#editor@" in line for line in lines)
 
     def end_lease(self, name: str = "daily") -> None:
         """Remove the lease of the create that holds a schedule's name, as if it had expired."""
         if lease := self.held(name).get("creating"):
             relationships.remove(self.authorization, f"agent_schedule:{self._id(name)}#creating@{lease}")
+
+    def lease(self, name: str = "daily") -> None:
+        """Write the lease of the create that has registered a schedule, as if it had not ended it."""
+        fence = self.held(name)["registered_by"]
+        ends_at = datetime.now(UTC) + timedelta(minutes=10)
+        relationships.touch(
+            self.authorization, f"agent_schedule:{self._id(name)}#creating@{fence}", expires_at=ends_at
+        )
 
     def own_agent(self, user: str) -> None:
         """Make a user own the agent."""
@@ -255,10 +294,17 @@ def fresh(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     stack.spicedb.clear()
     stack.temporal.clear()
     stack.interruptions.clear()
+    stack.batch_times.clear()
     stack.agent = f"agent-{uuid.uuid4().hex[:12]}"
     stack.own_agent("alice")
     for app in APPS:
         monkeypatch.setattr(app, "handler", _mortal(app.handler, stack))
+    leaves = Deadline.leaves
+    monkeypatch.setattr(
+        Deadline,
+        "leaves",
+        lambda deadline, seconds: stack.batch_times.pop(0) if stack.batch_times else leaves(deadline, seconds),
+    )
     yield stack
     stack.spicedb.clear()
     stack.temporal.clear()
