@@ -54,16 +54,14 @@ def _play(steps: Steps) -> None:
     steps.title("1  A schedule is created: SpiceDB first, Temporal second")
     created = steps.run("create-schedule", create)
     steps.expect("the execution succeeded", [_ending(created)], ["SUCCEEDED"])
-    fence = ids.registration(created["executionArn"])
     held = steps.held(schedule_id)
     steps.expect(
-        "SpiceDB has owner, parent_agent, fence and lease",
+        "SpiceDB has owner, parent_agent and the fence in the schedule's memo, and no lease any more",
         held.relationships,
         [
             f"owner@user:{OWNER}",
             f"parent_agent@agent:{AGENT}",
-            f"registered_by@registration:{fence}",
-            f"creating@registration:{fence}",
+            f"registered_by@registration:{held.registration}",
         ],
     )
     steps.expect("Temporal has the schedule", [schedule_id] * held.exists, [schedule_id])

@@ -34,10 +34,12 @@ class Held:
     Attributes:
         relationships: in SpiceDB, each as `relation@subject`.
         exists: whether Temporal has the schedule.
+        registration: the one in the schedule's memo; empty for none.
     """
 
     relationships: list[str]
     exists: bool
+    registration: str
 
 
 class Steps:
@@ -163,28 +165,28 @@ class Steps:
     def held(self, schedule_id: str) -> Held:
         """Print what both systems hold of a schedule, side by side, and return it."""
         found = list(relationships(self._spicedb, schedule_id))
-        schedule = asyncio.run(self._described(schedule_id))
+        schedule, registration = asyncio.run(self._described(schedule_id))
         columns = {"SpiceDB: relationships": [_row(text) for text in found], "Temporal: schedule": schedule}
         say(self._console, f"{schedule_id} in both systems", style="bold")
         say_table(self._console, [(heading, lines or _NOTHING) for heading, lines in columns.items()])
-        return Held([text.partition("#")[2].partition("[")[0] for text in found], exists=bool(schedule))
+        held = [text.partition("#")[2].partition("[")[0] for text in found]
+        return Held(held, bool(schedule), registration)
 
-    async def _described(self, schedule_id: str) -> list[str]:
-        """The lines of the table for a schedule in Temporal; none if it does not exist."""
+    async def _described(self, schedule_id: str) -> tuple[list[str], str]:
+        """The lines of the table for a schedule in Temporal, and its registration; nothing if it does not exist."""
         client = await clients.temporal(self._endpoints)
         try:
             found = await client.get_schedule_handle(schedule_id).describe()
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
-                return []
+                return [], ""
             raise
-        made_by = (await found.memo()).get(MEMO_KEY, {}).get("registration", "")
+        made_by = str((await found.memo()).get(MEMO_KEY, {}).get("registration", ""))
         following = [f"{time:%a %d %b %H:%M}" for time in found.info.next_action_times[:3]]
         state = "paused" if found.schedule.state.paused else "active"
         first, *others = following or ["none"]
-        return [f"state       {state}", f"created by  {_fence(made_by)}", f"next (UTC)  {first}"] + [
-            f"            {time}" for time in others
-        ]
+        lines = [f"state       {state}", f"created by  {_fence(made_by)}", f"next (UTC)  {first}"]
+        return lines + [f"            {time}" for time in others], made_by
 
 
 def _row(relationship: str) -> str:

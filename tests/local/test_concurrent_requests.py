@@ -121,9 +121,11 @@ def test_creates_at_once_are_each_executed_answered_logged_and_counted_as_they_w
         invocations.add(invocation)
         (execution_id,) = {line["execution_id"] for line in lines if "execution_id" in line}
         steps = [line for line in api.logged() if line["correlation_id"] == execution_id]
-        assert [line["message"] for line in steps] == ["step done"] * 3
+        assert [line["message"] for line in steps] == ["step done"] * 4
         held = {line.partition("#")[2].partition("[")[0] for line in relationships(api.authorization, owner.id)}
-        assert held >= {f"owner@user:{owner.user}", f"registered_by@registration:{ids.registration(execution_id)}"}
+        memo = api.memo(owner.id)
+        assert memo["execution_id"] == execution_id
+        assert held >= {f"owner@user:{owner.user}", f"registered_by@registration:{memo['registration']}"}
     assert len(invocations) == MANY
     counted = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [metric["status"] for metric in counted if "Request" in metric] == ["201"] * MANY

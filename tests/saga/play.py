@@ -73,8 +73,10 @@ class Play:
         def start_and_join(worker: Any) -> None:
             if self._stopped:
                 worker.stop(datetime.datetime.now(tz=datetime.UTC), error="Stopped", cause="by the test")
-            start(worker)
-            worker._worker_thread.join()
+                worker._branch_worker_comm.on_terminated(worker.env)
+            else:
+                start(worker)
+                worker._worker_thread.join()
 
         def entering(state: Any, env: Any) -> None:
             execution = env.states.context_object.context_object_data["Execution"]

@@ -209,7 +209,7 @@ class Storm:
             ]
             key = answer.request.body.get("idempotency_key", "no key")
             when = f"{answer.began:%M:%S.%f} to {answer.ended:%M:%S.%f}"
-            lines += [f"  {when} {answer} ({key}, {answer.registration})", f"    {' '.join(states)}"]
+            lines += [f"  {when} {answer} ({key}, {answer.arn.rpartition(':')[2]})", f"    {' '.join(states)}"]
         return "\n".join(lines)
 
 

@@ -50,11 +50,6 @@ class ExecutionResult:
     cause: str
 
     @property
-    def registration(self) -> str:
-        """The fence of this execution."""
-        return ids.registration(self.arn)
-
-    @property
     def made(self) -> bool:
         """Whether it says that it made a schedule."""
         return self.request.creates and not self.error and not self.output["replayed"]

@@ -12,6 +12,7 @@ ERRORS = {
     "CompensationFailed",
     "CreateInProgress",
     "IdempotencyKeyReused",
+    "NameReserved",
     "OutcomeUnknown",
     "Sandbox.Timedout",
     "ScheduleAlreadyExists",
@@ -47,13 +48,13 @@ def explains(answers: Iterable[ExecutionResult], repeated: Mapping[str, int], la
     Each acts once, between its beginning and its end. A create that says that it made the schedule acts where there is
     none; no other create counts, since its schedule may have come and gone. A delete leaves none. One that failed may
     have done nothing, and one that asked Temporal again (``repeated``: how often, by ARN) may have deleted as often.
-    ``last`` is the registration of the schedule that is there in the end.
+    ``last`` is the ARN of the execution that made the schedule that is there in the end.
     """
-    # (beginning, end, registration of what is there afterwards, whether it surely acted)
+    # (beginning, end, the ARN of what made the schedule that is there afterwards, whether it surely acted)
     acts: list[tuple[datetime, datetime, str | None, bool]] = []
     for answer in answers:
         if answer.made:
-            acts.append((answer.began, answer.ended, answer.registration, True))
+            acts.append((answer.began, answer.ended, answer.arn, True))
         elif not answer.request.creates:
             acts.append((answer.began, answer.ended, None, not answer.error))
             acts += [(answer.began, answer.ended, None, False)] * repeated.get(answer.arn, 0)

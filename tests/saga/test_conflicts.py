@@ -1,5 +1,10 @@
 """Operations on one name: none of them touches what another one registered, and nothing is inherited."""
 
+from typing import Any
+
+import pytest
+
+from saga_core import ids
 from tests.support.proxy import Fault
 from tests.support.saga_stack import Ended, Stack
 
@@ -26,7 +31,10 @@ def test_a_duplicate_that_only_temporal_notices_is_compensated_and_leaves_the_fi
     duplicate = stack.create()
 
     assert (duplicate.status, duplicate.error) == ("FAILED", "ScheduleAlreadyExists")
-    assert duplicate.states[3:] == ["CreateSchedule", "Conflict", "Compensate", "OriginalError", "Failed"]
+    assert duplicate.states[3:] == [
+        *("CreateSchedule", "InspectConflict", "ConflictOutcome", "Compensate", "CompensateOutcome"),
+        *("OriginalError", "Failed"),
+    ]
     assert stack.held() == {}
     memo = stack.scheduled()
     assert memo
@@ -53,6 +61,34 @@ def test_a_delete_does_not_remove_what_another_operation_registered_meanwhile(st
     assert stack.scheduled()
 
 
+@pytest.mark.parametrize("who", [{}, {"principal": None}], ids=["with creator", "without creator"])
+def test_a_repeated_delete_leaves_a_schedule_alone_that_was_created_since(stack: Stack, who: dict[str, Any]) -> None:
+    """The reply to the first attempt is lost, and the name is used anew before the second one."""
+    stack.create({**stack.request(), **who})
+    successor: list[Ended] = []
+    stack.temporal.inject("DeleteSchedule", Fault.LOST_REPLY)
+    stack.on_wait("DeleteSchedule", lambda: successor.append(stack.create({**stack.request(), **who})))
+
+    deleted = stack.delete()
+
+    assert (deleted.output["existed"], deleted.output["deregistered"]) == (True, True)
+    assert successor[0].output["outcome"] == "created"
+    memo = stack.scheduled()
+    assert memo
+    assert memo["registration"] == successor[0].registration
+    assert stack.held() == ({} if who else stack.registered(by=successor[0]))
+
+
+def test_two_executions_never_have_the_same_registration(stack: Stack) -> None:
+    """It is not a function of the execution's name: an Express machine may run one execution twice."""
+    first = stack.create()
+    stack.delete()
+    second = stack.create()
+
+    assert first.registration != second.registration
+    assert ids.registration(first.arn) != first.registration
+
+
 def test_a_delete_of_an_absent_schedule_leaves_a_create_in_flight_alone(stack: Stack) -> None:
     deleted: list[Ended] = []
     stack.temporal.inject("CreateSchedule", Fault.REFUSED)
@@ -63,7 +99,7 @@ def test_a_delete_of_an_absent_schedule_leaves_a_create_in_flight_alone(stack: S
     assert deleted[0].output["existed"] is False
     assert deleted[0].output["deregistered"] is False
     assert created.status == "SUCCEEDED"
-    assert stack.held() == stack.registered(by=created)
+    assert stack.held() == stack.registered(by=created, leased=True)
 
 
 def test_a_recreated_schedule_inherits_no_grant(stack: Stack) -> None:

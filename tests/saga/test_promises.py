@@ -19,18 +19,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def test_1_register_writes_edge_owner_fence_and_lease_before_temporal_is_touched(stack: Stack) -> None:
+    held: list[dict[str, str]] = []
+    stack.temporal.on_call("CreateSchedule", 1, lambda: held.append(stack.held()))
+
     created = stack.create()
 
     assert created.status == "SUCCEEDED"
+    assert held == [stack.registered(by=created, leased=True)]
     assert created.states == [
         "Accept",
         "Register",
         "RegisterOutcome",
         "CreateSchedule",
         "CreateOutcome",
-        "ReadBack",
+        "Finish",
         "Created",
     ]
+    assert created.branch_states == ["EndLease", "HasLease", "LeaseOver", "ReadBack", "WasReadBack"]
     assert created.output.pop("schedule")["schedule_id"] == f"{stack.agent}--daily"
     assert created.output == {
         "outcome": "created",
@@ -44,7 +49,7 @@ def test_1_register_writes_edge_owner_fence_and_lease_before_temporal_is_touched
     assert memo
     assert memo["registration"] == created.registration
     assert memo["creator"] == "user:alice"
-    assert stack.spicedb.calls.count("WriteRelationships") == 1, "one transaction"
+    assert stack.spicedb.calls.count("WriteRelationships") == 2, "one transaction, and the end of the lease"
 
 
 def test_1_nothing_is_asked_of_temporal_while_register_has_not_answered(stack: Stack) -> None:
@@ -77,8 +82,8 @@ def test_2_an_unavailable_spicedb_means_that_temporal_is_never_called(stack: Sta
 
     assert (failed.status, failed.error) == ("FAILED", "AuthorizationUnavailable")
     assert failed.message == "SpiceDB: UNAVAILABLE"
-    assert failed.states == ["Accept", "Register", "Compensate", "OriginalError", "Failed"]
-    assert stack.waits(failed) == ["Register", "Register"]
+    assert failed.states == ["Accept", "Register", "Compensate", "CompensateOutcome", "OriginalError", "Failed"]
+    assert stack.waits(failed) == ["Register"]
     assert stack.temporal.calls == []
     assert stack.held() == {}
 
@@ -99,6 +104,7 @@ def test_3_a_rejected_create_is_compensated_and_the_caller_sees_temporals_error(
             "CreateSchedule",
             "WasRegistered",
             "Compensate",
+            "CompensateOutcome",
             "OriginalError",
             "Failed",
         ),
@@ -116,8 +122,8 @@ def test_3_a_create_that_never_reached_temporal_is_compensated_with_the_original
     assert (failed.status, failed.error) == ("FAILED", "TemporalUnavailable")
     assert failed.message == "Temporal: UNAVAILABLE"
     assert failed.states[4:7] == ["ConfirmRegister", "VerifyCreate", "VerifyOutcome"]
-    assert failed.states[7:] == ["WasRegistered", "Compensate", "OriginalError", "Failed"]
-    assert stack.waits(failed) == ["CreateSchedule", "CreateSchedule"]
+    assert failed.states[7:] == ["WasRegistered", "Compensate", "CompensateOutcome", "OriginalError", "Failed"]
+    assert stack.waits(failed) == ["CreateSchedule"]
     assert stack.held() == {}
     assert stack.scheduled() is None
 
@@ -133,7 +139,7 @@ def test_3_a_compensation_that_fails_too_says_so_with_both_errors(stack: Stack) 
     assert errors["compensation"]["Error"] == "AuthorizationUnavailable"
     assert failed.states[-2:] == ["Compensate", "CompensationFailed"]
     assert stack.waits(failed) == ["Compensate"] * 3
-    assert stack.held() == stack.registered(by=failed), "what is left is fenced, for the reconciler"
+    assert stack.held() == stack.registered(by=failed, leased=True), "what is left is fenced, for the reconciler"
 
 
 def test_4_a_failed_read_back_never_compensates(stack: Stack) -> None:
@@ -142,7 +148,7 @@ def test_4_a_failed_read_back_never_compensates(stack: Stack) -> None:
     created = stack.create()
 
     assert created.status == "SUCCEEDED"
-    assert created.states[-2:] == ["ReadBack", "NotReadBack"]
+    assert "NotReadBack" in created.branch_states
     assert created.output == {
         "outcome": "created",
         "schedule_id": f"{stack.agent}--daily",
@@ -189,11 +195,13 @@ def test_6_delete_goes_to_temporal_first_and_removes_every_relationship(stack: S
     assert stack.held()["viewer"] == "user:bob"
 
     stack.spicedb.clear()
-    stack.end_lease()
     deleted = stack.delete()
 
     assert deleted.status == "SUCCEEDED"
-    assert deleted.states == ["Accept", "FindSchedule", "Found", "Deregister", "DeregisterOutcome", "Deleted"]
+    assert deleted.states == [
+        *("Accept", "FindSchedule", "Found", "Deregister", "DeregisterOutcome", "LookAgain", "LookOutcome"),
+        *("ClearLeft", "ClearOutcome", "Deregistered", "Deleted"),
+    ]
     assert deleted.output == {
         "outcome": "deleted",
         "schedule_id": f"{stack.agent}--daily",
@@ -235,7 +243,7 @@ def test_7_a_deregister_that_stays_broken_neither_blocks_nor_fails_the_delete(st
     assert deleted.status == "SUCCEEDED"
     assert deleted.states[2:] == ["Found", "DeleteSchedule", "Deregister", "DeregisterDeferred", "Deleted"]
     assert deleted.output["deregistered"] is False
-    assert stack.waits(deleted) == ["Deregister"] * 3
+    assert stack.waits(deleted) == ["Deregister"]
     assert stack.scheduled() is None
     assert stack.held() == stack.registered(by=created)
 

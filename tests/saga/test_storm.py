@@ -147,7 +147,7 @@ def test_after_a_storm_the_two_systems_do_not_differ(tmp_path: Path, executions:
         repeated = Counter(backoff.execution_arn for backoff in storm.retries if backoff.state == "DeleteSchedule")
         for name in sorted(storm.names()):
             answers = storm.about(name)
-            last = memos[name]["registration"] if name in memos else None
+            last = memos[name]["execution_id"] if name in memos else None
             assert explains(answers, repeated, last), f"{last} {storm.trace(name)}"
             for answer in answers:
                 assert is_plausible(answer, answers), f"{answer} {storm.trace(name)}"

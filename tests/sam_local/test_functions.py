@@ -43,9 +43,9 @@ LIFE: list[tuple[str, dict[str, Any]]] = [
     ("temporal_describe", {"match": "ours"}),
     ("api", {"statusCode": 200}),
     ("temporal_delete", {"existed": True}),
-    ("deregister", {"deregistered": True}),
+    ("deregister", {"removed": True, "more": False, "holder": None}),
     ("register", {"outcome": "registered"}),
-    ("compensate", {"removed": True}),
+    ("compensate", {"removed": True, "more": False}),
 ]
 VOLATILE = ("created_at", "next_action_times", "next_action_time")
 

@@ -213,6 +213,16 @@ class Api:
 
         return self.in_loop(describe())
 
+    def memo(self, schedule_id: str = "") -> dict[str, Any]:
+        """The memo of a schedule in Temporal; without an id, of this agent's ``daily``."""
+
+        async def describe() -> dict[str, Any]:
+            found = await self.scheduler.get_schedule_handle(schedule_id or self.id()).describe()
+            memo: dict[str, Any] = (await found.memo())["agent_schedule"]
+            return memo
+
+        return self.in_loop(describe())
+
     def maker(self, name: str = "daily") -> Scheduler | None:
         """The scheduler of Temporal that made a schedule, also if it is deleted; None if none was made."""
         return self.in_loop(schedulers.maker(self.scheduler, self.id(name)))
