@@ -38,9 +38,14 @@ class Holdings:
     @property
     def in_step(self) -> bool:
         """Whether the schedule is its creator's, as its own create registered it, and nothing else is held."""
+        return self.ownership == self.wanted and bool(self.held) == bool(self.wanted)
+
+    @property
+    def wanted(self) -> dict[str, str]:
+        """What has to be held for the schedule that is there, besides grants."""
         if self.memo is None or self.memo["creator"] is None:
-            return self.held == {}
-        return self.ownership == {
+            return {}
+        return {
             "owner": self.memo["creator"],
             "parent_agent": f"agent:{self.agent}",
             "registered_by": f"registration:{self.memo['registration']}",

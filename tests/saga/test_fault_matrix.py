@@ -86,7 +86,8 @@ def _wrong(case: Case, before: Holdings, after: Holdings, ended: Ended, ours: di
     unsure = unverified or got in ("Stopped", "CompensationFailed", "OutcomeUnknown")
     if got not in case.answers:
         yield f"the caller gets {got}, not {' or '.join(sorted(case.answers))}"
-    if after.ownership not in ({}, before.ownership, ours) and not after.in_step:
+    restored = after.ownership == before.wanted and (unsure or after.memo == before.memo)
+    if after.ownership not in ({}, before.ownership, ours) and not restored:
         yield "the relationships are not those of one operation, all of them"
     if after.held and not after.ownership and after.held != before.held:
         yield "a lease or a grant is left alone"
@@ -110,9 +111,10 @@ def _wrong(case: Case, before: Holdings, after: Holdings, ended: Ended, ours: di
             if not (ended.output["read_back"] or case.lasting):
                 yield "it is not read back, although no fault lasted"
         elif got == "replayed":
-            restored = before.held == {} and after.in_step and not after.leased
-            if before.memo is None or not (restored or (before.in_step and after == before)):
+            if not (before.memo and after.memo == before.memo and after.in_step):
                 yield "there is nothing to replay"
+            elif after.held != before.held and (before.held or after.leased):
+                yield "a replay has touched relationships"
         elif not unsure and (mine or registered):
             yield "it failed, and something of it is there"
         elif got == "CompensationFailed" and mine:
@@ -138,11 +140,15 @@ def _wrong(case: Case, before: Holdings, after: Holdings, ended: Ended, ours: di
         yield "it failed, and something is gone"
 
 
-def _repeated(scene: Scene, run: ExpectedRun, before: Holdings, after: Holdings, registration: str) -> tuple[list[str], str]:
+def _repeated(
+    scene: Scene, run: ExpectedRun, before: Holdings, after: Holdings, registration: str
+) -> tuple[list[str], str]:
     """End the lease, repeat the request, and delete. Returns what is wrong after that, and what happened."""
     wrong = []
     scene.stack.end_lease(scene.name)
-    stands = after.memo is not None and after.memo["registration"] == registration and after.in_step
+    # A schedule of its own whose relationships were removed is restored.
+    owned_or_restored = after.in_step or after.held == {}
+    stands = after.memo is not None and after.memo["registration"] == registration and owned_or_restored
     expected = "replayed" if stands else run.again or run.answer
 
     again = scene.stack.run(run.machine, run.request(scene))

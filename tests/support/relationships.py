@@ -6,9 +6,11 @@ A relationship is a text, ``resource:id#relation@subject:id``; its ids are alrea
 from datetime import datetime
 
 from authzed.api.v1 import (
+    Consistency,
     DeleteRelationshipsRequest,
     InsecureClient,
     ObjectReference,
+    ReadRelationshipsRequest,
     Relationship,
     RelationshipFilter,
     RelationshipUpdate,
@@ -17,6 +19,7 @@ from authzed.api.v1 import (
 )
 
 _RPC_SECONDS = 10.0
+_READ_SECONDS = 60.0  # of any number of relationships
 
 
 def touch(client: InsecureClient, *texts: str, expires_at: datetime | None = None) -> None:
@@ -35,6 +38,17 @@ def remove_all(client: InsecureClient, *, schedule_id: str = "", relation: str =
         resource_type="agent_schedule", optional_resource_id=schedule_id, optional_relation=relation
     )
     client.DeleteRelationships(DeleteRelationshipsRequest(relationship_filter=found), timeout=_RPC_SECONDS)
+
+
+def count(client: InsecureClient, schedule_id: str, relation: str) -> int:
+    """How many subjects have a relation on a schedule."""
+    request = ReadRelationshipsRequest(
+        consistency=Consistency(fully_consistent=True),
+        relationship_filter=RelationshipFilter(
+            resource_type="agent_schedule", optional_resource_id=schedule_id, optional_relation=relation
+        ),
+    )
+    return sum(1 for _ in client.ReadRelationships(request, timeout=_READ_SECONDS))
 
 
 def _write(

@@ -209,8 +209,7 @@ class Stack:
 
     def grants(self, name: str = "daily") -> int:
         """How many viewers and editors a schedule has."""
-        lines = clients.relationships(self.authorization, self._id(name))
-        return sum("#viewer@" in line or "#editor@" in line for line in lines)
+        return sum(relationships.count(self.authorization, self._id(name), each) for each in ("viewer", "editor"))
 
     def end_lease(self, name: str = "daily") -> None:
         """Remove the lease of the create that holds a schedule's name, as if it had expired."""
