@@ -15,6 +15,7 @@ from functions.temporal_create import app as temporal_create
 from saga_api import executions, routes
 from saga_api.settings import api_settings
 from tests.support.api import NEW_SCHEDULE, Api, HttpResponse, eventually
+from tests.support.relationships import remove_all
 from tests.support.proxy import Fault
 
 
@@ -63,7 +64,26 @@ def test_a_name_that_another_create_holds_is_409(api: Api) -> None:
     response = api.create()
 
     assert response.is_problem(409)
-    assert "is being created" in response.body["message"]
+    said, _, when = response.body["message"].partition("; try again in ")
+    assert said == f"another operation holds the name of schedule {api.id()}: it is in flight, or was interrupted"
+    seconds, unit = when.split()
+    assert (500 < int(seconds) <= 600, unit) == (True, "seconds")
+
+
+def test_a_name_that_temporal_does_not_free_yet_is_409_that_may_be_repeated(api: Api) -> None:
+    """Temporal says that the name exists, and then that there is no such schedule."""
+    api.create()
+    remove_all(api.authorization, schedule_id=api.id())
+    api.temporal.clear()
+    api.temporal.on_call("DescribeSchedule", 1, api.delete_by_hand)
+
+    reserved = api.create()
+
+    assert reserved.is_problem(409, f"Temporal does not free the name of schedule {api.id()} yet")
+    assert reserved.headers["retry-after"] == "5"
+    assert "x-should-retry" not in reserved.headers
+    assert (api.held(), api.scheduled()) == ([], False)
+    assert api.create().status == 201
 
 
 def test_a_body_of_more_than_128_kib_is_413(api: Api) -> None:

@@ -27,6 +27,7 @@ from local.stack.endpoints import NAMESPACE
 from local.stack.scheduler import Scheduler
 from saga_temporal import MEMO_KEY
 from tests.support.api import Api
+from tests.support.relationships import remove_all
 
 FOREIGN = [
     pytest.param(b"binary/encrypted", b"\x00\x01\x02", id="encrypted"),
@@ -256,3 +257,37 @@ def test_every_field_is_what_temporal_has_after_an_edit(api: Api) -> None:
         "execution_timeout_seconds": 90,
         "note": "by hand",
     }.items() <= body.items()
+
+
+def test_a_schedule_that_another_tool_has_deleted_can_be_created_again_at_once(api: Api) -> None:
+    api.create()
+    api.grant("viewer", "bob")
+    assert api.get(as_="bob").status == 200
+    api.delete_by_hand()
+    assert api.get().status == 404
+
+    assert api.create().status == 201
+
+    assert api.get().status == 200
+    assert api.get(as_="bob").status == 404, "a grant on the old schedule is none on the new one"
+
+
+def test_nobody_takes_over_a_schedule_whose_relationships_are_lost(api: Api) -> None:
+    first = api.create(key="once").body
+    api.call("POST", f"{api.schedules}/daily/pause")
+    held = api.held()
+    remove_all(api.authorization, schedule_id=api.id())
+    api.relate(f"agent:{api.agent}#editor@user:bob")
+
+    taken = api.create(as_="bob")
+
+    message = f"schedule {api.id()} exists already; nobody owns it, and it awaits repair"
+    assert taken.is_problem(409, message)
+    assert taken.headers["x-should-retry"] == "false"
+    assert (api.held(), api.scheduled()) == ([], True)
+    assert api.create(key="once", interval_seconds=60).is_problem(409, message)
+
+    restored = api.create(key="once")
+    assert (restored.status, restored.body["created_at"]) == (201, first["created_at"])
+    assert restored.body["state"] == "PAUSED"
+    assert api.held() == held

@@ -264,3 +264,21 @@ def test_the_specification_is_public_and_the_one_that_the_code_describes(api: Ap
 
     assert (response.status, response.headers["content-type"]) == (200, "application/json")
     assert response.body == json.loads(openapi.specification(app))
+
+
+def test_a_create_and_a_delete_check_a_permission_besides_the_calls_of_their_sagas(api: Api) -> None:
+    api.create("warm")  # the functions are connected
+    api.calls()
+
+    api.create()
+    assert api.calls() == (
+        ["CheckPermission", "CheckPermission", "WriteRelationships", "WriteRelationships"],
+        ["CreateSchedule", "DescribeSchedule"],
+    )
+    api.delete()
+    assert api.calls() == (
+        ["CheckBulkPermissions", "DeleteRelationships"],
+        ["DescribeSchedule", "DeleteSchedule", "DescribeSchedule"],
+    )
+    api.delete()
+    assert api.calls() == (["CheckBulkPermissions"], []), "nobody may delete what is not there"

@@ -223,6 +223,10 @@ class Api:
 
         return self.in_loop(describe())
 
+    def delete_by_hand(self, name: str = "daily") -> None:
+        """Delete a schedule in Temporal, as its web interface or command line does."""
+        self.in_loop(self.scheduler.get_schedule_handle(self.id(name)).delete())
+
     def maker(self, name: str = "daily") -> Scheduler | None:
         """The scheduler of Temporal that made a schedule, also if it is deleted; None if none was made."""
         return self.in_loop(schedulers.maker(self.scheduler, self.id(name)))
