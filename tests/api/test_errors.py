@@ -15,8 +15,8 @@ from functions.temporal_create import app as temporal_create
 from saga_api import executions, routes
 from saga_api.settings import api_settings
 from tests.support.api import NEW_SCHEDULE, Api, HttpResponse, eventually
-from tests.support.relationships import remove_all
 from tests.support.proxy import Fault
+from tests.support.relationships import remove_all
 
 
 def test_a_bad_cron_expression_is_400_and_leaves_nothing_in_either_system(api: Api) -> None:

@@ -35,7 +35,9 @@ def on(running_engines: Endpoints, tmp_path: Path) -> Serve:
 def is_reserved(response: HttpResponse, schedule_id: str) -> bool:
     """Whether the response says that Temporal does not free the name yet, and that the request may be repeated."""
     may_be_repeated = response.headers.get("retry-after") == "5" and "x-should-retry" not in response.headers
-    return may_be_repeated and response.is_problem(409, f"Temporal does not free the name of schedule {schedule_id} yet")
+    return may_be_repeated and response.is_problem(
+        409, f"Temporal does not free the name of schedule {schedule_id} yet"
+    )
 
 
 @pytest.mark.slow

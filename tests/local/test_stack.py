@@ -270,7 +270,7 @@ def test_the_show_prints_what_both_systems_hold_side_by_side(stack: Run) -> None
     held, *gone = [table[3:-1] for table in rows]
     assert gone == [[["nothing", "nothing"]]] * 3
     left, right = ([cell for cell in column if cell] for column in zip(*held, strict=True))
-    assert [line.split()[0] for line in left] == ["creating", "owner", "parent_agent", "registered_by"]
+    assert [line.split()[0] for line in left] == ["owner", "parent_agent", "registered_by"]
     assert [line.split()[0] for line in right[:3]] == ["state", "created", "next"]
     fence = right[1].split()[-1]
     assert left[-1].endswith(f"registration:{fence}")

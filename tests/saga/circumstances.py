@@ -71,7 +71,7 @@ def bob_lost_it(scene: Scene) -> None:
 
 
 def bob_left_many(scene: Scene) -> None:
-    """Bob's create was interrupted, and left more relationships than a transaction deletes. There is no time for all."""
+    """Bob's create was interrupted, and left more relationships than a transaction deletes."""
     bob_was_interrupted(scene)
     many_are_granted(scene)
 

@@ -68,7 +68,7 @@ class Play:
     def run(self) -> Ended:
         """Run it to its end; where it is stopped while a function runs, to the end of that function."""
         enter = CommonStateField._eval_body
-        start = BranchWorker.start
+        start: Any = BranchWorker.start
 
         def start_and_join(worker: Any) -> None:
             if self._stopped:
@@ -87,7 +87,7 @@ class Play:
         with pytest.MonkeyPatch.context() as moto:
             # The last that moto does between two states, in the execution's own thread.
             moto.setattr(CommonStateField, "_eval_body", entering)
-            # Branches run one after the other, so that the numbers of calls and the order of states are always the same.
+            # Branches run one after the other, so that calls and states are always in the same order.
             moto.setattr(BranchWorker, "start", start_and_join)
             execution = self.machines.start_execution(
                 state_machine_arn(self.expected.machine), self._name, json.dumps(self.expected.request(self.scene))

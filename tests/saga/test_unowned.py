@@ -27,7 +27,7 @@ def in_temporal(stack: Stack) -> tuple[bytes, bytes, bytes]:
             DescribeScheduleRequest(namespace=NAMESPACE, schedule_id=schedule_id)
         )
         times = found.info.create_time.SerializeToString() + found.info.update_time.SerializeToString()
-        return found.schedule.SerializeToString(deterministic=True), found.memo.SerializeToString(True), times
+        return found.schedule.SerializeToString(deterministic=True), found.memo.SerializeToString(deterministic=True), times
 
     return stack.loop.run_until_complete(describe())
 

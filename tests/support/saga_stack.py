@@ -220,9 +220,7 @@ class Stack:
         """Write the lease of the create that has registered a schedule, as if it had not ended it."""
         fence = self.held(name)["registered_by"]
         ends_at = datetime.now(UTC) + timedelta(minutes=10)
-        relationships.touch(
-            self.authorization, f"agent_schedule:{self._id(name)}#creating@{fence}", expires_at=ends_at
-        )
+        relationships.touch(self.authorization, f"agent_schedule:{self._id(name)}#creating@{fence}", expires_at=ends_at)
 
     def own_agent(self, user: str) -> None:
         """Make a user own the agent."""
