@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 from temporalio.api.workflowservice.v1 import DescribeScheduleRequest
 from temporalio.client import ScheduleIntervalSpec, ScheduleUpdate, ScheduleUpdateInput
 
@@ -18,16 +19,16 @@ def keyed(stack: Stack, user: str = "alice", key: str | None = "key-1", **change
     return {**stack.request(**changes), "principal": {"user_id": user}, "idempotency_key": key}
 
 
-def in_temporal(stack: Stack) -> tuple[bytes, bytes, bytes]:
+def in_temporal(stack: Stack) -> list[bytes]:
     """The schedule, its memo and when it was created and updated, as Temporal has them."""
 
-    async def describe() -> tuple[bytes, bytes, bytes]:
+    async def describe() -> list[bytes]:
         schedule_id = ids.schedule_id(stack.agent, "daily")
         found = await stack.scheduler.workflow_service.describe_schedule(
             DescribeScheduleRequest(namespace=NAMESPACE, schedule_id=schedule_id)
         )
-        times = found.info.create_time.SerializeToString() + found.info.update_time.SerializeToString()
-        return found.schedule.SerializeToString(deterministic=True), found.memo.SerializeToString(deterministic=True), times
+        parts: list[Message] = [found.schedule, found.memo, found.info.create_time, found.info.update_time]
+        return [part.SerializeToString(deterministic=True) for part in parts]
 
     return stack.loop.run_until_complete(describe())
 
