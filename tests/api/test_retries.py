@@ -45,7 +45,7 @@ def test_a_create_in_progress_says_when_the_lease_ends_and_at_most_a_minute(api:
 
 
 @pytest.mark.parametrize(
-    ("cause", "seconds"), [("in 7 seconds at the latest", 7), ("in 700 seconds at the latest", 60), ("", 60)]
+    ("cause", "seconds"), [("held; try again in 7 seconds", 7), ("held; try again in 700 seconds", 60), ("", 60)]
 )
 def test_retry_after_is_the_rest_of_the_lease_or_a_minute(cause: str, seconds: int) -> None:
     headers = headers_for(HTTPStatus.CONFLICT, CreateInProgress(cause))

@@ -10,6 +10,7 @@ from temporalio.client import ScheduleActionStartWorkflow, ScheduleOverlapPolicy
 from saga_api import openapi
 from saga_api.routes import app
 from tests.support.api import Api, HttpResponse, eventually
+from tests.support.proxy import Fault
 
 
 class Strict(BaseModel):
@@ -282,3 +283,26 @@ def test_a_create_and_a_delete_check_a_permission_besides_the_calls_of_their_sag
     )
     api.delete()
     assert api.calls() == (["CheckBulkPermissions"], []), "nobody may delete what is not there"
+
+
+def test_a_delete_of_more_grants_than_fit_one_transaction_may_be_repeated_by_its_caller_until_it_is_done(
+    api: Api,
+) -> None:
+    api.create()
+    for first in (0, 800):
+        grants = (f"agent_schedule:{api.id()}#viewer@user:viewer-{number}" for number in range(first, first + 800))
+        api.relate(*grants)
+    api.spicedb.clear()
+    api.spicedb.inject("DeleteRelationships", Fault.REFUSED, times=None, at=3)
+
+    deleted = api.delete()
+
+    message = "schedule deleted; its relationships are not removed yet: repeat the delete later"
+    assert (deleted.status, deleted.body["message"]) == (200, message)
+    assert "owner@user:alice" in api.held()
+    assert len(api.held()) == 3 + 600, "a batch is gone; owner, parent_agent and fence are there"
+
+    api.spicedb.clear()
+    assert api.delete().body["message"] == "schedule deleted"
+    assert api.held() == []
+    assert api.delete().status == 404
