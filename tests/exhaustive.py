@@ -16,7 +16,7 @@ _PARALLEL = ("-n", "2", "--dist", "worksteal")
 _MATRIX = "tests/saga/test_fault_matrix.py"
 _FUZZ_EXAMPLES = "200"  # for each route
 _FUZZ = "tests/api/test_fuzz.py"
-# What Temporal's scheduler matters to: promises, schedules that nobody owns, a storm, the HTTP API, the model of Temporal.
+# What Temporal's scheduler matters to: promises, schedules that nobody owns, a storm, the HTTP API, its model.
 _ON_TEMPORAL = (
     *("tests/saga/test_promises.py", "tests/saga/test_unowned.py", "tests/saga/test_storm.py"),
     *("tests/api", f"--ignore={_FUZZ}", "tests/explore/test_temporal_model.py"),
