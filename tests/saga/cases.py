@@ -67,7 +67,8 @@ class Case:
         if self.stopped:
             return {"Stopped"}
         expected = {self.run.answer, self.run.retried or self.run.answer}
-        return expected | TROUBLE[self.run.machine, self.engine] if self.lasting else expected
+        troubled = self.lasting or (self.run.spent and self.engine)
+        return expected | TROUBLE[self.run.machine, self.engine] if troubled else expected
 
 
 def _meet(play: Play, method: str, number: int, fault: Fault, times: int | None) -> None:

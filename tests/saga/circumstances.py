@@ -1,6 +1,8 @@
 """What an expected run meets: what others have left under the name before it, and what happens while it runs."""
 
-from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpec
+from contextlib import suppress
+
+from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleAlreadyRunningError, ScheduleSpec
 
 from saga_core import ids
 from saga_spicedb.messages import BATCH
@@ -166,9 +168,10 @@ def _created_before_look(scene: Scene, *numbers: int) -> None:
         schedule = Schedule(
             action=ScheduleActionStartWorkflow("Report", id="late", task_queue="reports"), spec=ScheduleSpec()
         )
-        await scene.stack.scheduler.create_schedule(
-            ids.schedule_id(scene.stack.agent, scene.name), schedule, memo={MEMO_KEY: memo}
-        )
+        with suppress(ScheduleAlreadyRunningError):  # it may not be deleted yet
+            await scene.stack.scheduler.create_schedule(
+                ids.schedule_id(scene.stack.agent, scene.name), schedule, memo={MEMO_KEY: memo}
+            )
 
     def come() -> None:
         with scene.stack.spicedb.aside():

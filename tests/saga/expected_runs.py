@@ -48,6 +48,8 @@ class ExpectedRun:
         answer: what the caller gets, as `answer` names it.
         retried: what the caller may get instead after a step was retried; empty: the same.
         again: what a repeat of the request gets while nothing of the first one stands; empty: the same.
+        again_beside: the same while the schedule stands that somebody deletes meanwhile.
+        spent: whether what happens meanwhile takes the retries, so that a fault is like one that lasts.
         request: makes the request.
         given: makes what both systems hold before the run.
         meanwhile: arranges what happens during the run.
@@ -63,6 +65,8 @@ class ExpectedRun:
     meanwhile: Callable[[Scene], None] = nothing
     retried: str = ""
     again: str = ""
+    again_beside: str = ""
+    spent: bool = False
     cold: bool = False
 
     @property
@@ -201,6 +205,7 @@ EXPECTED_RUNS = [
         answer="ScheduleNotFound",
         again="created",
         meanwhile=a_delete_comes_after_the_second_attempt,
+        spent=True,
     ),
     _create(
         "-of-a-reserved-name",
@@ -211,6 +216,7 @@ EXPECTED_RUNS = [
         answer="NameReserved",
         retried="created",
         again="created",
+        again_beside="ScheduleAlreadyExists",
         given=a_service_made_it,
         meanwhile=another_tool_deletes_it,
     ),
@@ -250,7 +256,17 @@ EXPECTED_RUNS = [
         request=Scene.request_of,
         given=a_service_made_it,
     ),
-    _create("-restored", *REGISTERED, *CONFLICT, *RESTORED, "Replayed", answer="replayed", given=alice_lost_it),
+    _create(
+        "-restored",
+        *REGISTERED,
+        *CONFLICT,
+        *RESTORED,
+        "Replayed",
+        answer="replayed",
+        retried="ScheduleAlreadyExists",  # unverified: whether the registration is restored is not known
+        again="replayed",
+        given=alice_lost_it,
+    ),
     _create(
         "-restored-too-late",
         *REGISTERED,
@@ -261,6 +277,7 @@ EXPECTED_RUNS = [
         answer="ScheduleNotFound",
         retried="ScheduleAlreadyExists",  # it is deleted before its registration is restored
         again="created",
+        again_beside="replayed",
         given=alice_lost_it,
         meanwhile=another_tool_deletes_it_late,
     ),
@@ -358,6 +375,7 @@ EXPECTED_RUNS = [
         answer="deleted",
         given=alice_made_it,
         meanwhile=no_delete_is_heard_of,
+        spent=True,
     ),
     _delete(
         "-undone-by-a-late-create",
