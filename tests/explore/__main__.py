@@ -1,34 +1,31 @@
 """`python -m tests.explore`: the full exploration, with a table at the end. What `make explore` runs.
 
 --faults N            at most N faults in one interleaving (2)
+--jobs N              processes (one for each CPU)
 --only TEXT           only scenarios whose name contains TEXT
 --replay MOVES        with --only naming one scenario: show the trace that a counterexample printed
 """
 
 import argparse
+import os
 import sys
-import time
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.explore.explorer import Explorer, Scenario
 from tests.explore.handlers import driven
-from tests.explore.scenarios import AGENTS, scenarios
+from tests.explore.processes import Explored, explore, explorer
+from tests.explore.scenarios import scenarios
 from tests.explore.traces import parse, spell
-from tests.explore.trigger_scenarios import MACHINES, judge_triggers, trigger_scenarios
-
-
-def explorer(scenario: Scenario) -> Explorer:
-    """An explorer of a scenario on the shipped machines."""
-    return Explorer(scenario, MACHINES, AGENTS, judge_triggers)
+from tests.explore.trigger_scenarios import MACHINES, trigger_scenarios
 
 
 def main() -> int:
     """Explore; 0 if no violation was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.explore", description="Every interleaving, judged.")
     parser.add_argument("--faults", type=int, default=2, help="at most so many in one interleaving (default: 2)")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: one for each CPU)")
     parser.add_argument("--only", default="", help="only scenarios whose name contains this")
     parser.add_argument("--replay", help="moves, as a counterexample prints them")
     arguments = parser.parse_args()
@@ -40,56 +37,59 @@ def main() -> int:
         if len(chosen) != 1:
             parser.error("--replay wants the whole name of one scenario in --only")
         with driven():
-            for line in explorer(chosen[0]).describe(parse(arguments.replay)):
+            for line in explorer(chosen[0], MACHINES).describe(parse(arguments.replay)):
                 console.print(line, markup=False, soft_wrap=True)
         return 0
 
-    table = Table("scenario", "interleavings", "worlds", "endings", "seconds", "violations")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    bad = 0
-    with (
-        Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[worlds]:,} worlds"),
-            console=console,
-        ) as progress,
-        driven(),
-    ):
-        task = progress.add_task("exploring", total=len(chosen), worlds=0)
-        seen = 0
-        for scenario in chosen:
-            progress.update(task, description=scenario.name)
-            exploring = explorer(scenario)
+    found: list[Explored] = []
+    with Progress(
+        TextColumn("exploring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[worlds]:,} worlds"),
+        console=console,
+    ) as progress:
+        task = progress.add_task("", total=len(chosen), worlds=0)
 
-            def count(worlds: int) -> None:
-                nonlocal seen
-                seen += worlds
-                progress.update(task, worlds=seen)
+        def report(worlds: int, ended: list[Explored]) -> None:
+            for each in ended:
+                show(each, progress.console)
+            found.extend(ended)
+            progress.update(task, completed=len(found), worlds=worlds)
 
-            exploring.progress = count
-            began = time.monotonic()
-            result = exploring.explore()
-            seconds = f"{time.monotonic() - began:.1f}"
-            counts = (f"{result.interleavings:,}", f"{result.worlds:,}", f"{result.endings:,}", seconds)
-            table.add_row(scenario.name, *counts, "[red]1[/red]" if result.violation else "0")
-            progress.advance(task)
-            if not console.is_terminal:  # which shows the progress itself
-                console.print(f"{scenario.name}: {seconds} s")
-            if result.violation:
-                bad += 1
-                progress.console.print(f"\n[red]{scenario.name}: {result.violation}[/red]")
-                for line in exploring.describe(result.trace):
-                    progress.console.print(line, markup=False, soft_wrap=True)
-                replay = f"--only '{scenario.name}' --replay '{spell(result.trace)}'"
-                progress.console.print(f"again: python -m tests.explore {replay}\n", markup=False, soft_wrap=True)
-    console.print(table)
-    console.print(f"{len(chosen)} scenarios, {seen:,} worlds, {bad} violations")
+        explore(chosen, MACHINES, arguments.jobs, report)
+    console.print(as_table(sorted(found, key=lambda each: chosen.index(each.scenario))))
+    bad = sum(bool(each.result.violation) for each in found)
+    console.print(f"{len(found)} scenarios, {sum(each.result.worlds for each in found):,} worlds, {bad} violations")
     return 1 if bad else 0
 
 
+def show(explored: Explored, console: Console) -> None:
+    """Print the counterexample, if there is one."""
+    name, result = explored.scenario.name, explored.result
+    if not console.is_terminal:  # which shows the progress itself
+        console.print(f"{name}: {explored.seconds:.1f} s")
+    if result.violation:
+        console.print(f"\n[red]{name}: {result.violation}[/red]")
+        again = f"again: python -m tests.explore --only '{name}' --replay '{spell(result.trace)}'\n"
+        for line in (*explored.description, again):
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def as_table(found: list[Explored]) -> Table:
+    """A row for each scenario."""
+    table = Table("scenario", "interleavings", "worlds", "endings", "CPU seconds", "violations")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for scenario, result, seconds, _ in found:
+        counts = (f"{result.interleavings:,}", f"{result.worlds:,}", f"{result.endings:,}", f"{seconds:.1f}")
+        table.add_row(scenario.name, *counts, "[red]1[/red]" if result.violation else "0")
+    return table
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

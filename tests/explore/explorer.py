@@ -218,16 +218,20 @@ class Explorer:
         moved, spicedb, temporal = self._moved(
             operation, process, move.function, move.fault, world.spicedb, world.temporal
         )
-        gone = {registration_of(each) for each in temporal_model.live(world.temporal) - temporal_model.live(temporal)}
-        deleted, orphaned, wronged = world.deleted | gone, world.orphaned, ""
-        if gone:
-            wronged = self._deleted_wrongly(operation, process.functions[move.function], gone)
-        if operation.kind == BY_HAND:
-            orphaned |= gone & {one[4] for one in spicedb if one[2] == "registered_by"}
-        if removed := world.spicedb - spicedb:
-            wronged = wronged or self._wrong(operation, removed, deleted)
-        if stale := stale_records(spicedb - world.spicedb, spicedb):
-            wronged = f"{operation.name} recorded a trigger of a schedule that is no longer there: {stale}"
+        deleted, orphaned, triggered, wronged = world.deleted, world.orphaned, world.triggered, ""
+        if temporal is not world.temporal:
+            triggered = triggered_by(operation, triggered, world.temporal, temporal)
+            live = temporal_model.live(world.temporal) - temporal_model.live(temporal)
+            if gone := {registration_of(each) for each in live}:
+                deleted |= gone
+                wronged = self._deleted_wrongly(operation, process.functions[move.function], gone)
+                if operation.kind == BY_HAND:
+                    orphaned |= gone & {one[4] for one in spicedb if one[2] == "registered_by"}
+        if spicedb is not world.spicedb:
+            if removed := world.spicedb - spicedb:
+                wronged = wronged or self._wrong(operation, removed, deleted)
+            if stale := stale_records(spicedb - world.spicedb, spicedb):
+                wronged = f"{operation.name} recorded a trigger of a schedule that is no longer there: {stale}"
         return World(
             spicedb,
             temporal,
@@ -237,7 +241,7 @@ class Explorer:
             deleted,
             orphaned,
             wronged,
-            triggered_by(operation, world.triggered, world.temporal, temporal),
+            triggered,
         )
 
     @staticmethod

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+from typing import TypeVar
 
 from temporalio.api.common.v1 import Memo
 
@@ -36,6 +37,26 @@ DELETION_BY_HAND: Json = {
         "Done": {"Type": "Pass", "End": True},
     },
 }
+
+
+_Value = TypeVar("_Value")
+
+
+def hashed_once(cls: type[_Value]) -> type[_Value]:
+    """Let each value of a frozen class keep its hash, which is that of everything in it, and is asked for often.
+
+    Such a value may not be sent to another process, which hashes texts in another way.
+    """
+    computed = cls.__hash__
+
+    def hashed(self: _Value) -> int:
+        kept: int | None = self.__dict__.get("_hash")
+        if kept is None:
+            kept = self.__dict__["_hash"] = computed(self)
+        return kept
+
+    cls.__hash__ = hashed  # type: ignore[method-assign,assignment] # of values of this class alone
+    return cls
 
 
 class RpcFault(Enum):
@@ -93,6 +114,7 @@ class Operation:
         return Machine.context(self.execution_id, json.loads(self.request), self.name)
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Running:
     """A function that runs, before its next RPC.
@@ -111,6 +133,7 @@ class Running:
     rpc: Rpc
 
 
+@hashed_once
 @dataclass(frozen=True)
 class Process:
     """Where an execution stands.
@@ -130,6 +153,7 @@ class Process:
         return self.running + self.ghosts
 
 
+@hashed_once
 @dataclass(frozen=True)
 class World:
     """What the engines hold and where every execution stands.
