@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests.explore import __main__ as command
+from tests.explore.scenarios import scenarios
 from tests.explore.test_mutations import without_verify_create
 from tests.support.machines import DEFINITIONS
 
@@ -33,7 +34,7 @@ def test_every_scenario_has_a_row_in_order_and_its_worlds_are_counted(
 
     printed = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line[0] == "│"]
-    names = [each.name for each in command.scenarios() if "two creates of one key" in each.name]
+    names = [each.name for each in scenarios() if "two creates of one key" in each.name]
     assert [row[0] for row in rows] == names
     assert {row[-1] for row in rows} == {"0"}
     worlds = sum(int(row[2].replace(",", "")) for row in rows)
