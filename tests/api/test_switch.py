@@ -49,6 +49,7 @@ def test_schedules_outlive_the_switch_and_a_name_that_was_deleted_before_it_is_r
         assert api.maker() is Scheduler.V1
 
     with on(Scheduler.CHASM) as api:
+        eventually(api.get, lambda answer: answer.status == 200)  # a server that has just started can be slow
         assert api.get().body == body
         assert api.create(key="once", cron_expression="0 9 * * MON", interval_seconds=None).body == body
         assert api.create().status == 409
@@ -68,6 +69,7 @@ def test_schedules_outlive_the_switch_and_a_name_that_was_deleted_before_it_is_r
             assert api.get(name).status == 404
 
     with on(Scheduler.V1) as api:
+        eventually(lambda: api.get("weekly"), lambda answer: answer.status == 200)
         assert [api.get(name).status for name in ("weekly", "new")] == [200, 200]
         assert api.call("POST", f"{api.schedules}/new/pause").body["state"] == "PAUSED"
         assert [api.delete(name).status for name in ("weekly", "new")] == [200, 200]
