@@ -10,7 +10,7 @@ import pytest
 from tests.explore.explorer import Explorer, Scenario
 from tests.explore.handlers import driven
 from tests.explore.scenarios import AGENTS, bounded_scenarios
-from tests.explore.trigger_scenarios import MACHINES, bounded_trigger_scenarios, judge_triggers
+from tests.explore.trigger_scenarios import MACHINES, judge_triggers, trigger_scenarios
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -22,7 +22,7 @@ def handlers() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "scenario",
-    [*bounded_scenarios(), *bounded_trigger_scenarios()],
+    [*bounded_scenarios(), *trigger_scenarios()],
     ids=lambda s: f"{s.name}, {s.most_faults} faults",
 )
 def test_no_interleaving_breaks_an_invariant(scenario: Scenario) -> None:

@@ -16,7 +16,7 @@ from tests.explore.explorer import Explorer
 from tests.explore.handlers import driven
 from tests.explore.scenarios import AGENTS
 from tests.explore.traces import parse, spell
-from tests.explore.trigger_scenarios import MACHINES, bounded_trigger_scenarios, judge_triggers
+from tests.explore.trigger_scenarios import MACHINES, judge_triggers, trigger_scenarios
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def test_without_one_of_its_protections_a_trigger_has_a_counterexample(
     mutation: Callable[[pytest.MonkeyPatch], None], violation: str, patch: pytest.MonkeyPatch
 ) -> None:
     mutation(patch)
-    explorers = [Explorer(scenario, MACHINES, AGENTS, judge_triggers) for scenario in bounded_trigger_scenarios()]
+    explorers = [Explorer(scenario, MACHINES, AGENTS, judge_triggers) for scenario in trigger_scenarios()]
     found = ((explorer, explorer.explore()) for explorer in explorers)
     explorer, result = next((explorer, result) for explorer, result in found if result.violation)
 
