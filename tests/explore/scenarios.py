@@ -185,7 +185,9 @@ def judge(explorer: Explorer, world: World) -> str:
                 true = mine in world.deleted or (made_by == mine and (fence == mine or not output["registered"]))
             if not true:
                 return f"{operation.name} was answered with success, and the two systems do not have it"
-        if ending.status == "FAILED" and not is_left(ending) and mine in (made_by, fence):
+        # Another create may have restored it, and say that it is left.
+        has_left = made_by == mine or (fence == mine and not left)
+        if ending.status == "FAILED" and not is_left(ending) and has_left:
             return f"{operation.name} was answered with {ending.error}, and something of it is there"
         if ending.status == "FAILED" and ending.error not in EXPECTED:
             return f"{operation.name} was answered with {ending.error}: {ending.cause}"
