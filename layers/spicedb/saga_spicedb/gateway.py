@@ -29,6 +29,7 @@ from saga_core.requests import CreateRequest
 from saga_core.steps import Holder
 from saga_spicedb import messages
 from saga_spicedb.calls import STATUS_CODES, Calls, PreconditionFailedError, Rpc, TooManyError, error_of, whole
+from saga_spicedb.registrations import Registrations
 
 # How long a trigger with a key is remembered. No request that was sent before takes effect so late.
 TRIGGER_REQUEST_LASTS = timedelta(hours=24)
@@ -75,8 +76,12 @@ class SpiceDB:
     def __init__(
         self, connect: Callable[[], Client], lease: timedelta, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        """Make a client with ``connect`` at the first call; leases end ``lease`` after ``now``."""
+        """Make a client with ``connect`` at the first call; leases end ``lease`` after ``now``.
+
+        ``registrations`` is what the reconciler uses besides.
+        """
         self._call = Calls(connect).call
+        self.registrations = Registrations(self._call, self.holder)
         self._lease = lease
         self._now = now
 

@@ -8,6 +8,7 @@ from authzed.api.v1 import (
     CheckBulkPermissionsRequestItem,
     CheckPermissionRequest,
     Consistency,
+    Cursor,
     DeleteRelationshipsRequest,
     ObjectReference,
     Precondition,
@@ -21,6 +22,7 @@ from authzed.api.v1 import (
     ZedToken,
 )
 
+from saga_core import ids
 from saga_core.ids import Subject
 
 SCHEDULE = "agent_schedule"
@@ -29,7 +31,7 @@ BATCH = 1000
 # The relations that can have any number of subjects.
 GRANTS = ("viewer", "editor", "owner")
 TRIGGER_REQUEST = "trigger_request"
-_FULLY_CONSISTENT = Consistency(fully_consistent=True)
+FULLY_CONSISTENT = Consistency(fully_consistent=True)
 
 
 def register(
@@ -51,6 +53,53 @@ def register(
     )
     request.optional_transaction_metadata.update({"request_id": registration, "execution_id": execution_id})
     return request
+
+
+def register_existing(schedule_id: str, owner: Subject, registration: str) -> WriteRelationshipsRequest:
+    """Write owner, ``parent_agent`` and fence of a schedule that exists, if it has no relationship at all."""
+    agent_id, _ = ids.split_schedule_id(schedule_id)
+    request = WriteRelationshipsRequest(
+        updates=[
+            touch(schedule_id, "owner", owner),
+            touch(schedule_id, "parent_agent", Subject("agent", agent_id)),
+            touch(schedule_id, "registered_by", Subject("registration", registration)),
+        ],
+        optional_preconditions=[must_not_match(schedule_id)],
+    )
+    request.optional_transaction_metadata.update({"request_id": registration, "reconciled": True})
+    return request
+
+
+def add(
+    schedule_id: str, relation: str, subject: Subject, preconditions: Sequence[Precondition]
+) -> WriteRelationshipsRequest:
+    """Write one relationship of the schedule, under the preconditions."""
+    request = WriteRelationshipsRequest(
+        updates=[touch(schedule_id, relation, subject)], optional_preconditions=preconditions
+    )
+    request.optional_transaction_metadata.update({"reconciled": True})
+    return request
+
+
+def sweep(prefix: str, size: int, cursor: Cursor | None) -> ReadRelationshipsRequest:
+    """Read a page of the relationships of all schedules whose ids begin with the prefix."""
+    return ReadRelationshipsRequest(
+        consistency=FULLY_CONSISTENT,
+        relationship_filter=RelationshipFilter(resource_type=SCHEDULE, optional_resource_id_prefix=prefix),
+        optional_limit=size,
+        optional_cursor=cursor,
+    )
+
+
+def read_relation(schedule_id: str, relation: str, size: int) -> ReadRelationshipsRequest:
+    """Read the relationships of one relation of the schedule, at most so many."""
+    return ReadRelationshipsRequest(
+        consistency=FULLY_CONSISTENT,
+        relationship_filter=RelationshipFilter(
+            resource_type=SCHEDULE, optional_resource_id=_required(schedule_id), optional_relation=relation
+        ),
+        optional_limit=size,
+    )
 
 
 def restore(schedule_id: str, registration: str, memo_registration: str) -> WriteRelationshipsRequest:
@@ -79,7 +128,7 @@ def read_registrations(schedule_id: str, at: ZedToken | None = None) -> ReadRela
     As of now, or as of another read's ``read_at``.
     """
     return ReadRelationshipsRequest(
-        consistency=Consistency(at_exact_snapshot=at) if at else _FULLY_CONSISTENT,
+        consistency=Consistency(at_exact_snapshot=at) if at else FULLY_CONSISTENT,
         relationship_filter=RelationshipFilter(
             resource_type=SCHEDULE,
             optional_resource_id=_required(schedule_id),
@@ -91,7 +140,7 @@ def read_registrations(schedule_id: str, at: ZedToken | None = None) -> ReadRela
 def read_any(schedule_id: str) -> ReadRelationshipsRequest:
     """Read one relationship of the schedule, if there is any."""
     return ReadRelationshipsRequest(
-        consistency=_FULLY_CONSISTENT,
+        consistency=FULLY_CONSISTENT,
         relationship_filter=RelationshipFilter(resource_type=SCHEDULE, optional_resource_id=_required(schedule_id)),
         optional_limit=1,
     )
@@ -130,7 +179,7 @@ def remove_trigger_request(record_id: str, registration: str) -> DeleteRelations
 def read(object_id: str, *, of: str = SCHEDULE) -> ReadRelationshipsRequest:
     """Read every relationship of the schedule, or of another object."""
     return ReadRelationshipsRequest(
-        consistency=_FULLY_CONSISTENT,
+        consistency=FULLY_CONSISTENT,
         relationship_filter=RelationshipFilter(resource_type=of, optional_resource_id=_required(object_id)),
     )
 
@@ -162,10 +211,10 @@ def delete_batch(schedule_id: str, relation: str, preconditions: Sequence[Precon
 def check(object_type: str, object_id: str, permission: str, subject: Subject) -> CheckPermissionRequest:
     """Check one permission of the subject."""
     return CheckPermissionRequest(
-        consistency=_FULLY_CONSISTENT,
+        consistency=FULLY_CONSISTENT,
         resource=ObjectReference(object_type=object_type, object_id=_required(object_id)),
         permission=permission,
-        subject=_reference(subject),
+        subject=reference(subject),
     )
 
 
@@ -174,12 +223,12 @@ def check_each(
 ) -> CheckBulkPermissionsRequest:
     """Check each of the permissions of the subject on each of the schedules."""
     return CheckBulkPermissionsRequest(
-        consistency=_FULLY_CONSISTENT,
+        consistency=FULLY_CONSISTENT,
         items=[
             CheckBulkPermissionsRequestItem(
                 resource=ObjectReference(object_type=SCHEDULE, object_id=_required(schedule_id)),
                 permission=permission,
-                subject=_reference(subject),
+                subject=reference(subject),
             )
             for schedule_id in schedule_ids
             for permission in permissions
@@ -210,7 +259,7 @@ def _relationship(object_id: str, relation: str, subject: Subject, of: str) -> R
     return Relationship(
         resource=ObjectReference(object_type=of, object_id=_required(object_id)),
         relation=relation,
-        subject=_reference(subject),
+        subject=reference(subject),
     )
 
 
@@ -229,6 +278,19 @@ def must_match(object_id: str, relation: str, registration: str, *, of: str = SC
     )
 
 
+def must_match_subject(schedule_id: str, relation: str, subject: Subject) -> Precondition:
+    """The schedule has the relation to this subject."""
+    return Precondition(
+        operation=Precondition.OPERATION_MUST_MATCH,
+        filter=RelationshipFilter(
+            resource_type=SCHEDULE,
+            optional_resource_id=_required(schedule_id),
+            optional_relation=relation,
+            optional_subject_filter=SubjectFilter(subject_type=subject.type, optional_subject_id=_required(subject.id)),
+        ),
+    )
+
+
 def must_not_match(object_id: str, relation: str = "", *, of: str = SCHEDULE) -> Precondition:
     """The schedule, or another object, has no such relation, to any subject; by default no relationship at all."""
     return Precondition(
@@ -239,7 +301,13 @@ def must_not_match(object_id: str, relation: str = "", *, of: str = SCHEDULE) ->
     )
 
 
-def _reference(subject: Subject) -> SubjectReference:
+def resource(object_type: str, object_id: str) -> ObjectReference:
+    """An object, as a check names it."""
+    return ObjectReference(object_type=object_type, object_id=_required(object_id))
+
+
+def reference(subject: Subject) -> SubjectReference:
+    """A subject, as a check or a relationship names it."""
     return SubjectReference(object=ObjectReference(object_type=subject.type, object_id=_required(subject.id)))
 
 

@@ -6,7 +6,7 @@ carry a request id of ours, and without the SDK's own retries, because the state
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -40,6 +40,8 @@ from saga_temporal.calls import NO_NAMESPACE, REFUSALS, Calls, OwnErrors, Run, W
 from saga_temporal.messages import Description
 
 _IDENTITY = "agent-schedule-saga"
+# The most ids that one query may name.
+_MOST_IDS = 1000
 # What Temporal says about a cron expression without repeating any of it; its other words may repeat it.
 _CRON_REASONS = re.compile(
     r"(?:Second|Minute|Hour|DayOfMonth|Month|DayOfWeek|Year) is not in range \[\d+-\d+\]"
@@ -70,6 +72,19 @@ class Page:
 
     schedules: list[ScheduleSummary]
     foreign: int
+    following: bytes
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A page of all schedules.
+
+    Attributes:
+        entries: the memo of each schedule, by id; None where it has none of ours.
+        following: the token of the next page; empty on the last one.
+    """
+
+    entries: dict[str, Memo | None]
     following: bytes
 
 
@@ -193,6 +208,28 @@ class Temporal:
             foreign=len(response.schedules) - len(ours),
             following=response.next_page_token,
         )
+
+    def sweep(self, prefix: str, size: int, token: bytes, deadline: Deadline) -> Sweep:
+        """One page of all schedules whose ids begin with ``prefix``, by one call. Lists are eventually consistent."""
+        query = f'ScheduleId STARTS_WITH "{prefix}"' if prefix else ""
+        return self._sweep(query, size, token, deadline)
+
+    def existing(self, schedule_ids: Sequence[str], deadline: Deadline) -> set[str]:
+        """Which of these ids a list shows now: at most a thousand, by one call or a few. Eventually consistent."""
+        found: set[str] = set()
+        for first in range(0, len(schedule_ids), _MOST_IDS):
+            batch = schedule_ids[first : first + _MOST_IDS]
+            query = "ScheduleId IN ({})".format(", ".join(f'"{each}"' for each in batch))
+            found |= set(self._sweep(query, len(batch), b"", deadline).entries)
+        return found
+
+    def _sweep(self, query: str, size: int, token: bytes, deadline: Deadline) -> Sweep:
+        message = ListSchedulesRequest(
+            namespace=self._namespace, maximum_page_size=size, next_page_token=token, query=query
+        )
+        response = self._call(lambda service: service.list_schedules, message, deadline)
+        entries = {entry.schedule_id: messages.memo_of(entry.schedule_id, entry.memo) for entry in response.schedules}
+        return Sweep(entries, response.next_page_token)
 
     def pause(self, schedule_id: str, note: str, deadline: Deadline) -> None:
         """Let the schedule start nothing from now on. A paused one stays paused.

@@ -23,6 +23,7 @@ from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import DescribeScheduleResponse
 
 from saga_core import ids, views
+from saga_core.drift import Scheduled
 from saga_core.observability import logger
 from saga_core.requests import CreateRequest, NewSchedule, OverlapPolicy
 from saga_core.steps import Memo
@@ -49,6 +50,18 @@ class Description:
         """What tells this schedule from others of its name: the fence in its memo, or else one made of its creation."""
         created_at = _time_after_zero(self.response.info.create_time)
         return self.memo.registration if self.memo else ids.registration_without_memo(self.schedule_id, created_at)
+
+    @property
+    def scheduled(self) -> Scheduled:
+        """The schedule as the reconciler sees it."""
+        state = self.response.schedule.state
+        return Scheduled(
+            registration=self.registration,
+            memo=self.memo,
+            created_at=_time_after_zero(self.response.info.create_time),
+            paused=state.paused,
+            note=state.notes,
+        )
 
     @property
     def schedule(self) -> views.ScheduleView:

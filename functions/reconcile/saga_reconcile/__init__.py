@@ -1,0 +1,1 @@
+"""The reconciler: finds and repairs drift between Temporal and SpiceDB."""

@@ -1,0 +1,129 @@
+"""What the reconciler reads and writes in SpiceDB. Every write is conditional on what was seen."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from authzed.api.v1 import (
+    CheckBulkPermissionsRequest,
+    CheckBulkPermissionsRequestItem,
+    CheckPermissionResponse,
+    Client,
+    Cursor,
+    ReadRelationshipsResponse,
+)
+
+from saga_core.deadlines import Deadline
+from saga_core.drift import Registered
+from saga_core.ids import Subject
+from saga_core.steps import Holder
+from saga_spicedb import messages
+from saga_spicedb.calls import STATUS_CODES, PreconditionFailedError, error_of, whole
+
+Call = Callable[[Callable[[Client], Any], Any, Deadline], Any]
+# Relationships in a page of a sweep.
+PAGE = 1000
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A page of the ids that have relationships.
+
+    Attributes:
+        schedule_ids: in the order of SpiceDB; the last one of a page can come again as the first of the next.
+        cursor: where the next page begins; empty at the end.
+    """
+
+    schedule_ids: list[str]
+    cursor: str
+
+
+class Registrations:
+    """The relationships of schedules, as the reconciler sees them. It raises what `SpiceDB` raises."""
+
+    def __init__(self, call: Call, holder: Callable[[str, Deadline], Holder | None]) -> None:
+        """Make calls with ``call``; ``holder`` reads fence and lease of a schedule."""
+        self._call = call
+        self._holder = holder
+
+    def sweep(self, prefix: str, cursor: str, deadline: Deadline) -> Sweep:
+        """One page of the ids that have relationships and begin with ``prefix``, by one call."""
+        request = messages.sweep(prefix, PAGE, Cursor(token=cursor) if cursor else None)
+        responses: list[ReadRelationshipsResponse] = self._call(
+            lambda client: whole(client.ReadRelationships), request, deadline
+        )
+        found = dict.fromkeys(response.relationship.resource.object_id for response in responses)
+        return Sweep(list(found), responses[-1].after_result_cursor.token if len(responses) == PAGE else "")
+
+    def registered(self, schedule_id: str, deadline: Deadline) -> Registered | None:
+        """What SpiceDB has of the schedule now; None for nothing."""
+        holder = self._holder(schedule_id, deadline)
+        if holder is None:
+            return None
+        owners = self._subjects(schedule_id, "owner", deadline)
+        parents = self._subjects(schedule_id, "parent_agent", deadline)
+        return Registered(
+            fence=holder.registration,
+            lease_seconds=holder.lease_seconds,
+            owners=frozenset(str(owner) for owner in owners),
+            parents=frozenset(parent.id for parent in parents),
+        )
+
+    def _subjects(self, schedule_id: str, relation: str, deadline: Deadline) -> list[Subject]:
+        request = messages.read_relation(schedule_id, relation, PAGE)
+        responses = self._call(lambda client: whole(client.ReadRelationships), request, deadline)
+        found = (response.relationship.subject.object for response in responses)
+        return [Subject(subject.object_type, subject.object_id) for subject in found]
+
+    def present(
+        self, asked: Iterable[tuple[str, str, str, Subject]], deadline: Deadline
+    ) -> set[tuple[str, str, str, Subject]]:
+        """Which of (object type, object id, relation or permission, subject) hold now, by one call."""
+        items = list(asked)
+        if not items:
+            return set()
+        request = CheckBulkPermissionsRequest(
+            consistency=messages.FULLY_CONSISTENT,
+            items=[
+                CheckBulkPermissionsRequestItem(
+                    resource=messages.resource(object_type, object_id),
+                    permission=relation,
+                    subject=messages.reference(subject),
+                )
+                for object_type, object_id, relation, subject in items
+            ],
+        )
+        response = self._call(lambda client: client.CheckBulkPermissions, request, deadline)
+        held = set()
+        for item, pair in zip(items, response.pairs, strict=True):
+            if pair.HasField("error"):
+                raise error_of(STATUS_CODES.get(pair.error.code, grpc.StatusCode.UNKNOWN))
+            if pair.item.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION:
+                held.add(item)
+        return held
+
+    def register(self, schedule_id: str, owner: Subject, registration: str, deadline: Deadline) -> bool:
+        """Write owner, ``parent_agent`` and fence, if the schedule has no relationship. Returns whether it had none."""
+        return self._write(messages.register_existing(schedule_id, owner, registration), deadline)
+
+    def add(self, schedule_id: str, relation: str, subject: Subject, fence: str, deadline: Deadline) -> bool:
+        """Write one relationship, if the fence is still the same. Returns whether it was."""
+        must = [messages.must_match(schedule_id, "registered_by", fence)]
+        return self._write(messages.add(schedule_id, relation, subject, must), deadline)
+
+    def add_fence(self, schedule_id: str, owner: Subject, registration: str, deadline: Deadline) -> bool:
+        """Write the fence, if there is none and the owner is still there. Returns whether that was so."""
+        must = [
+            messages.must_not_match(schedule_id, "registered_by"),
+            messages.must_match_subject(schedule_id, "owner", owner),
+        ]
+        fence = Subject("registration", registration)
+        return self._write(messages.add(schedule_id, "registered_by", fence, must), deadline)
+
+    def _write(self, request: Any, deadline: Deadline) -> bool:
+        try:
+            self._call(lambda client: client.WriteRelationships, request, deadline)
+        except PreconditionFailedError:
+            return False
+        return True

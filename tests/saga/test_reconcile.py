@@ -1,0 +1,218 @@
+"""The reconciler on the real engines: each kind of drift is found, explained and repaired, and nothing else is touched."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.support import relationships
+from tests.support.api import eventually
+from tests.support.saga_stack import Stack
+
+
+@pytest.fixture
+def aged(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """The stack, with a lease of a second, so that schedules are soon old enough to be repaired."""
+    monkeypatch.setenv("LEASE_SECONDS", "1")
+    return stack
+
+
+def reconcile(stack: Stack, **request: Any) -> dict[str, Any]:
+    """The output of a run for the stack's agent, once no schedule is too young."""
+    eventually(lambda: _run(stack)["waiting"], lambda waiting: waiting == 0)
+    return _run(stack, **request)
+
+
+def _run(stack: Stack, **request: Any) -> dict[str, Any]:
+    ended = stack.run("reconcile-schedules", {"agent_id": stack.agent, **request})
+    assert ended.status == "SUCCEEDED", (ended.error, ended.cause)
+    output: dict[str, Any] = ended.output
+    return output
+
+
+def found(report: dict[str, Any]) -> dict[str, str]:
+    """Kind by schedule name."""
+    return {item["schedule_id"].partition("--")[2]: item["kind"] for item in report["items"]}
+
+
+def lost(stack: Stack) -> None:
+    stack.remove_all()
+
+
+def deleted_by_hand(stack: Stack) -> None:
+    stack.loop.run_until_complete(stack.scheduler.get_schedule_handle(stack._id("daily")).delete())
+
+
+def without_parent(stack: Stack) -> None:
+    relationships.remove(stack.authorization, f"agent_schedule:{stack._id('daily')}#parent_agent@agent:{stack.agent}")
+
+
+def without_fence(stack: Stack) -> None:
+    relationships.remove(
+        stack.authorization, f"agent_schedule:{stack._id('daily')}#registered_by@{stack.held()['registered_by']}"
+    )
+
+
+def another_fence(stack: Stack) -> None:
+    without_fence(stack)
+    relationships.touch(
+        stack.authorization, f"agent_schedule:{stack._id('daily')}#registered_by@registration:{'0' * 64}"
+    )
+
+
+def test_what_agrees_is_seen_and_nothing_is_found(aged: Stack) -> None:
+    aged.create()
+
+    report = reconcile(aged)
+
+    assert report["seen"] == {"schedules": 1, "registrations": 1}
+    assert (report["kinds"], report["items"], report["would_repair"], report["stopped"]) == ({}, [], 0, None)
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        (lost, "unowned"),
+        (without_parent, "incomplete"),
+        (without_fence, "unfenced"),
+        (another_fence, "conflicting"),
+    ],
+)
+def test_a_schedule_that_is_there_gets_its_registration_back(
+    aged: Stack, damage: Callable[[Stack], None], kind: str
+) -> None:
+    aged.create()
+    before = aged.held()
+    damage(aged)
+
+    report = reconcile(aged)
+    assert found(report) == {"daily": kind}
+    assert report["would_repair"] == 1
+    assert aged.held() != before, "a report writes nothing"
+
+    repaired = reconcile(aged, mode="repair")
+    assert repaired["kinds"] == {kind: {"found": 1, "repaired": 1, "left": 0}}
+    assert aged.held() == before
+    assert reconcile(aged)["kinds"] == {}
+
+
+def test_relationships_of_a_schedule_that_is_gone_are_removed(aged: Stack) -> None:
+    aged.create()
+    aged.grant("viewer", "user:bob")
+    deleted_by_hand(aged)
+
+    assert found(reconcile(aged)) == {"daily": "orphan"}
+    assert reconcile(aged, mode="repair")["kinds"] == {"orphan": {"found": 1, "repaired": 1, "left": 0}}
+    assert aged.held() == {}
+
+
+def test_a_grant_without_a_schedule_and_without_a_fence_is_removed(aged: Stack) -> None:
+    aged.grant("viewer", "user:bob")
+
+    assert found(reconcile(aged)) == {"daily": "unfenced"}
+    reconcile(aged, mode="repair")
+    assert aged.held() == {}
+
+
+def test_an_owner_who_was_taken_away_is_reported_and_the_one_that_a_person_names_is_adopted(aged: Stack) -> None:
+    aged.create()
+    relationships.remove(aged.authorization, f"agent_schedule:{aged._id('daily')}#owner@user:alice")
+
+    assert found(reconcile(aged, mode="repair")) == {"daily": "ownerless"}
+    assert "owner" not in aged.held()
+    reconcile(aged, mode="repair", adopt={aged._id("daily"): "user:alice"})
+    assert aged.held()["owner"] == "user:alice"
+
+
+def test_another_owner_is_reported_and_stays(aged: Stack) -> None:
+    aged.create()
+    relationships.remove(aged.authorization, f"agent_schedule:{aged._id('daily')}#owner@user:alice")
+    aged.grant("owner", "user:bob")
+    aged.own_agent("bob")
+
+    assert found(reconcile(aged, mode="repair")) == {"daily": "other_owner"}
+    assert aged.held()["owner"] == "user:bob"
+
+
+def test_a_schedule_without_a_creator_is_listed_and_adopted_under_its_memo(aged: Stack) -> None:
+    aged.create({**aged.request(), "principal": None})
+
+    report = reconcile(aged, mode="repair")
+    assert found(report) == {"daily": "unmanaged"}
+    assert aged.held() == {}
+    reconcile(aged, mode="repair", adopt={aged._id("daily"): "user:alice"})
+    memo = aged.scheduled()
+    assert memo
+    assert aged.held() == {
+        "owner": "user:alice",
+        "parent_agent": f"agent:{aged.agent}",
+        "registered_by": f"registration:{memo['registration']}",
+    }
+    assert reconcile(aged)["kinds"] == {}
+    assert aged.delete().output["deregistered"]
+    assert aged.held() == {}
+
+
+def test_a_schedule_whose_owners_have_lost_the_agent_is_reported_or_paused_once(aged: Stack) -> None:
+    aged.create()
+    aged.disown("alice")
+
+    assert found(reconcile(aged, mode="repair")) == {"daily": "revoked"}
+    paused = reconcile(aged, mode="repair", revoked="pause")
+    assert paused["kinds"] == {"revoked": {"found": 1, "repaired": 1, "left": 0}}
+    handle = aged.scheduler.get_schedule_handle(aged._id("daily"))
+    state = aged.loop.run_until_complete(handle.describe()).schedule.state
+    assert state.paused
+    assert state.note == "paused by the reconciler: no owner may update the agent"
+
+    aged.loop.run_until_complete(handle.unpause(note="it has to run"))
+    again = reconcile(aged, mode="repair", revoked="pause")
+    assert again["kinds"] == {"revoked": {"found": 1, "repaired": 0, "left": 1}}
+    assert not aged.loop.run_until_complete(handle.describe()).schedule.state.paused
+
+
+def test_a_create_in_flight_is_waited_for(stack: Stack) -> None:
+    """Its lease is live, and there is no schedule yet."""
+    stack.interrupt(stack.request(), at="CreateSchedule")
+    before = stack.held()
+
+    report = stack.run("reconcile-schedules", {"agent_id": stack.agent, "mode": "repair"}).output
+
+    assert (report["waiting"], report["kinds"]) == (1, {})
+    assert stack.held() == before
+
+
+def test_more_repairs_than_expected_stop_before_the_first(aged: Stack) -> None:
+    for number in range(22):
+        aged.create(aged.request(f"s{number}"))
+        aged.remove_all(f"s{number}")
+    aged.create()
+
+    stopped = reconcile(aged, mode="repair")
+    assert stopped["stopped"].startswith("22 repairs are more than 20")
+    assert stopped["kinds"] == {"unowned": {"found": 22, "repaired": 0, "left": 22}}
+    some = reconcile(aged, mode="repair", confirm=22, max_repairs=5)
+    assert some["kinds"]["unowned"] == {"found": 22, "repaired": 5, "left": 17}
+    assert some["stopped"].startswith("max_repairs: 5 of 22")
+    assert reconcile(aged, mode="repair")["kinds"]["unowned"]["repaired"] == 17
+    assert reconcile(aged)["kinds"] == {}
+
+
+@pytest.mark.parametrize(
+    ("request_", "named"),
+    [
+        ([], "input"),
+        ({"mode": "mend"}, "mode"),
+        ({"kinds": ["orphans"]}, "kinds"),
+        ({"max_repairs": 0}, "max_repairs"),
+        ({"schedule_id": "x"}, "schedule_id"),
+        ({"adopt": {"a--b": "bob"}}, "adopt"),
+        ({"agent_id": "a", "schedule_id": "a--b"}, "exclude"),
+        ({"limit": 3}, "limit"),
+    ],
+)
+def test_a_bad_request_is_refused_by_the_name_of_its_field(stack: Stack, request_: Any, named: str) -> None:
+    ended = stack.run("reconcile-schedules", request_)
+
+    assert (ended.status, ended.error) == ("FAILED", "InvalidRequest")
+    assert named in ended.message
