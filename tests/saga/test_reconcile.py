@@ -1,4 +1,4 @@
-"""The reconciler on the real engines: each kind of drift is found, explained and repaired, and nothing else is touched."""
+"""The reconciler on the real engines: each kind of drift is found and repaired, and nothing else is touched."""
 
 from collections.abc import Callable
 from typing import Any
