@@ -21,8 +21,9 @@ from tests.explore.interpreter import Ending, Machine, Position
 from tests.explore.spicedb_requests import SpiceDBFailure
 from tests.explore.world import (
     BY_HAND,
-    DELETION_BY_HAND,
+    LONG_AGO,
     NOW,
+    OTHERS,
     Move,
     Operation,
     Process,
@@ -69,6 +70,9 @@ class Damage(Enum):
     LOST = "relationships lost"  # SpiceDB was emptied
     UNSCHEDULED = "deleted in Temporal"  # by another tool
     MANY_GRANTS = "many grants"  # more than one transaction removes
+    FENCE_LOST = "fence lost"
+    OTHER_FENCE = "another's fence"
+    PARENT_LOST = "parent lost"
     RESERVED = "name reserved"  # by a schedule that Temporal's other scheduler had made, and that is deleted
 
 
@@ -114,7 +118,7 @@ class Explorer:
     def __post_init__(self) -> None:
         self._machines = {
             kind: Machine(definition, most_retries=self.scenario.most_retries)
-            for kind, definition in {**self.definitions, BY_HAND: DELETION_BY_HAND}.items()
+            for kind, definition in {**self.definitions, **OTHERS}.items()
         }
         self._moved = lru_cache(maxsize=None)(self._move_process)
         self._settled = lru_cache(maxsize=None)(self._settle)
@@ -170,7 +174,7 @@ class Explorer:
         """The world as the operations begin."""
         world = World(self.agents, frozenset(), ())
         for operation in self.scenario.before:
-            world = self.alone(world, operation)[0]
+            world = self.alone(world, operation, LONG_AGO)[0]
         processes = tuple(self._begin(operation) for operation in self.scenario.operations)
         return replace(self._damaged(world), processes=processes, deleted=frozenset())
 
@@ -188,6 +192,12 @@ class Explorer:
             world = replace(world, temporal=frozenset(replace(each, deleted=True) for each in world.temporal))
         if damage is Damage.LEASE_STANDS:
             spicedb |= {leased(fence) for fence in fences}
+        if damage in (Damage.FENCE_LOST, Damage.OTHER_FENCE):
+            spicedb = spicedb.difference(fences)
+        if damage is Damage.OTHER_FENCE:
+            spicedb |= {(*fence[:4], "anothers", None) for fence in fences}
+        if damage is Damage.PARENT_LOST:
+            spicedb = frozenset(one for one in spicedb if one[2] != "parent_agent")
         viewers = ["bob", "carol", "dave", "erin", "frank"] if damage is Damage.MANY_GRANTS else ["bob"]
         spicedb |= {(*fence[:2], "viewer", "user", viewer, None) for fence in fences for viewer in viewers}
         return replace(world, spicedb=spicedb)
@@ -249,13 +259,13 @@ class Explorer:
         """Whether every execution, and every function, has ended."""
         return not any(process.functions for process in world.processes)
 
-    def alone(self, world: World, operation: Operation) -> tuple[World, Ending]:
+    def alone(self, world: World, operation: Operation, now: float = NOW) -> tuple[World, Ending]:
         """Run one operation to its end, with nothing else going on and without faults."""
         process, spicedb, temporal = self._begin(operation), world.spicedb, world.temporal
         triggered = world.triggered
         while process.running:
             before = temporal
-            process, spicedb, temporal = self._moved(operation, process, 0, RpcFault.NONE, spicedb, temporal)
+            process, spicedb, temporal = self._moved(operation, process, 0, RpcFault.NONE, spicedb, temporal, now)
             triggered = triggered_by(operation, triggered, before, temporal)
         assert process.position.ending
         return replace(world, spicedb=spicedb, temporal=temporal, triggered=triggered), process.position.ending
@@ -306,6 +316,7 @@ class Explorer:
         fault: RpcFault,
         spicedb: spicedb_model.State,
         temporal: temporal_model.State,
+        now: float = NOW,
     ) -> tuple[Process, spicedb_model.State, temporal_model.State]:
         """One RPC of one function of a process, on what the engines hold."""
         function = process.functions[number]
@@ -315,7 +326,7 @@ class Explorer:
             return Process(stopped, (), process.functions), spicedb, temporal
         reply = _UNAVAILABLE[function.rpc.engine]
         if fault.takes_effect:
-            spicedb, temporal, answered = apply(function.rpc, spicedb, temporal, NOW, self.scenario.rules)
+            spicedb, temporal, answered = apply(function.rpc, spicedb, temporal, now, self.scenario.rules)
             if self.scenario.forgetful:
                 temporal = temporal_model.forgotten(temporal)
             reply = reply if fault is RpcFault.LOST else answered
@@ -343,9 +354,9 @@ class Explorer:
 
     def _deleted_wrongly(self, operation: Operation, function: Running, gone: set[str]) -> str:
         """What is wrong with a delete of these schedules: where no other delete runs, it deletes what it has found."""
-        if operation.kind == "create_schedule":
-            return f"{operation.name}, a create, deleted a schedule"
-        alone = sum(each.kind != "create_schedule" for each in self.scenario.operations) == 1
+        if operation.kind not in ("delete_schedule", BY_HAND):
+            return f"{operation.name}, which is no delete, deleted a schedule"
+        alone = sum(each.kind in ("delete_schedule", BY_HAND) for each in self.scenario.operations) == 1
         if operation.kind != BY_HAND and alone and not gone <= {json.loads(function.payload)["registration"]}:
             return f"{operation.name} deleted another schedule than the one that it had found"
         return ""

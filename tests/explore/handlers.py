@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +25,8 @@ from functions.temporal_delete import app as temporal_delete
 from functions.temporal_describe import app as temporal_describe
 from saga_api import schedules, triggers
 from saga_core import settings
+from saga_reconcile import repairs, sweep
+from saga_reconcile import steps as reconcile
 from saga_spicedb import SpiceDB, messages
 from saga_temporal import Temporal
 from tests.explore import spicedb_model, temporal_model, trigger
@@ -38,10 +40,14 @@ APPS: dict[str, ModuleType] = {
     "Compensate": compensate,
     "TemporalDelete": temporal_delete,
     "Deregister": deregister,
+    "Reconcile": reconcile,
+    "ReconcileLater": reconcile,
     "Trigger": trigger,
 }
 START = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=720)
+# When every lease is over, and every schedule is old enough to be repaired.
+LATER = START + 2 * LEASE
 # As many as a create writes. More are removed in batches.
 MOST_DELETED = 4
 
@@ -138,10 +144,11 @@ class _Service:
 class _Context:
     function_name = "explored"
     aws_request_id = "explored"
+    now = START
 
     @staticmethod
     def get_remaining_time_in_millis() -> int:
-        return 7000
+        return 120_000
 
 
 def _run_at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
@@ -157,6 +164,7 @@ def _run_at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
 def step(function: str, payload: str, replies: tuple[Reply, ...]) -> Next:
     """Run a handler up to its next RPC, or to its end."""
     _TAPE.replies, _TAPE.position = replies, 0
+    _Context.now = LATER if function == "ReconcileLater" else START
     try:
         # The frame around a handler only logs and counts; without it the same handler is many times faster.
         answer = APPS[function].handler.__wrapped__(json.loads(payload), _Context())
@@ -202,6 +210,11 @@ def driven() -> Iterator[pytest.MonkeyPatch]:
                     patch.setattr(app, name, lambda value=value: value)
             if hasattr(app, "count"):
                 patch.setattr(app, "count", lambda _metric: None)
+        for module in (repairs, sweep):
+            patch.setattr(module, "spicedb", lambda: spicedb)
+            patch.setattr(module, "temporal", lambda: temporal)
+        patch.setattr(repairs, "_now", lambda: _Context.now)
+        patch.setattr(settings.SpiceDBSettings, "load", lambda: SimpleNamespace(lease_seconds=LEASE.total_seconds()))
         patch.setattr(messages, "BATCH", MOST_DELETED)
         logging.disable(logging.CRITICAL)
         for cached in (step, apply, settings.call_settings):

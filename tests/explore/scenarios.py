@@ -13,7 +13,17 @@ from tests.explore import spicedb_model, temporal_model
 from tests.explore.explorer import Damage, Explorer, Scenario
 from tests.explore.interpreter import Ending
 from tests.explore.temporal_model import Rules
-from tests.explore.world import BY_HAND, NOW, Operation, World, aged, memo_of, registration_of
+from tests.explore.world import (
+    BY_HAND,
+    NOW,
+    RECONCILE,
+    RECONCILE_LATER,
+    Operation,
+    World,
+    aged,
+    memo_of,
+    registration_of,
+)
 
 AGENT = "agent0"
 NAME = "daily"
@@ -43,6 +53,11 @@ def delete_by_hand(name: str) -> Operation:
     return replace(delete(name), kind=BY_HAND)
 
 
+def reconcile(name: str, kind: str = RECONCILE) -> Operation:
+    """A sweep of the reconciler that repairs."""
+    return Operation(name, kind, json.dumps({"mode": "repair"}))
+
+
 class _Plot(NamedTuple):
     """What several scenarios have in common.
 
@@ -59,8 +74,9 @@ class _Plot(NamedTuple):
 def _plots() -> Iterator[_Plot]:
     first, keyed = (create("first"),), (create("first", key="k"),)
     once_more = (Damage.NONE, Damage.LEASE_STANDS)
+    registration_damaged = (Damage.LOST, Damage.FENCE_LOST, Damage.OTHER_FENCE, Damage.PARENT_LOST)
     new = (Damage.NONE, Damage.RESERVED)
-    damaged = tuple(damage for damage in Damage if damage is not Damage.RESERVED)
+    damaged = (Damage.NONE, Damage.LEASE_STANDS, Damage.LOST, Damage.UNSCHEDULED, Damage.MANY_GRANTS)
     yield _Plot("a create", (create("create"),), damage=new)
     yield _Plot("two creates", (create("one"), create("two")), damage=new)
     yield _Plot("two creates of one key", (create("one", key="k"), create("two", key="k")))
@@ -81,6 +97,37 @@ def _plots() -> Iterator[_Plot]:
         keyed,
         (Damage.NONE, Damage.LOST),
     )
+    yield _Plot("a create and a reconciler", (create("create"), reconcile("reconciler")))
+    yield _Plot("a create without creator and a reconciler", (create("create", creator=None), reconcile("reconciler")))
+    yield _Plot(
+        "a re-create and a reconciler",
+        (create("again"), reconcile("reconciler")),
+        first,
+        (*registration_damaged, Damage.UNSCHEDULED),
+    )
+    yield _Plot("a replay and a reconciler", (create("again", key="k"), reconcile("reconciler")), keyed, (Damage.LOST,))
+    yield _Plot(
+        "a delete and a reconciler",
+        (delete("delete"), reconcile("reconciler")),
+        first,
+        (*damaged, *registration_damaged[1:]),
+    )
+    yield _Plot(
+        "a deletion by hand and a reconciler",
+        (delete_by_hand("tool"), reconcile("reconciler")),
+        first,
+        (Damage.NONE, *registration_damaged),
+    )
+    yield _Plot(
+        "two reconcilers", (reconcile("one"), reconcile("two")), first, (*registration_damaged, Damage.UNSCHEDULED)
+    )
+    yield _Plot("a create, a delete, a reconciler", (create("create"), delete("delete"), reconcile("reconciler")))
+    yield _Plot(
+        "a delete, a re-create, a reconciler",
+        (delete("delete"), create("again"), reconcile("reconciler")),
+        first,
+        (Damage.NONE, *registration_damaged),
+    )
     yield _Plot("create, delete, re-create", (create("create"), delete("delete"), create("again")))
     yield _Plot("the same with one key", (create("create", key="k"), delete("delete"), create("again", key="k")))
     yield _Plot(
@@ -98,16 +145,20 @@ def scenarios(*, most_faults: int = 2) -> Iterator[Scenario]:
     """All scenarios, each with its retries as shipped, cut to one, and cut to none, and on each kind of Temporal.
 
     Where three operations meet, there are ten times as many worlds: they have the most faults without retries, and one
-    fault with the retries as shipped.
+    fault with the retries as shipped; with a reconciler among them, one fault without retries. What the reconciler
+    reads and writes is the same on each kind of Temporal.
     """
     for plot in _plots():
         three = len(plot.operations) > 2
-        deletes = any(operation.kind != "create_schedule" for operation in plot.operations)
+        deletes = any(operation.kind not in ("create_schedule", RECONCILE) for operation in plot.operations)
         for damage, temporal, retries in itertools.product(plot.damage, _TEMPORALS, (None, 1, 0)):
             name, forgetful, rules = temporal
             if (damage is Damage.RESERVED) != (name == "reserving") or (not deletes and name in ("forgetful", "CHASM")):
                 continue
+            reconciles = any(operation.kind == RECONCILE for operation in plot.operations)
             if three and (retries == 1 or name == "forgetful"):
+                continue
+            if reconciles and (name or retries == 1 or (three and retries is None)):
                 continue
             labels = [plot.name, damage.value, f"{retries} retries" if retries is not None else "", name]
             yield Scenario(
@@ -115,7 +166,7 @@ def scenarios(*, most_faults: int = 2) -> Iterator[Scenario]:
                 operations=plot.operations,
                 before=plot.before,
                 damage=damage,
-                most_faults=min(most_faults, 1) if three and retries is None else most_faults,
+                most_faults=min(most_faults, 1) if three and (retries is None or reconciles) else most_faults,
                 most_retries=retries,
                 forgetful=forgetful,
                 rules=rules,
@@ -164,14 +215,16 @@ def judge(explorer: Explorer, world: World) -> str:
     # Damage that is as it was awaits repair.
     begun = explorer.begun
     untouched = (live(world.spicedb), there) == (live(begun.spicedb), temporal_model.live(begun.temporal))
+    # So does a create that found a schedule that nobody owns.
+    said = any("awaits repair" in (ending.cause or "") for ending in endings if ending)
     if not left and not untouched:
         if held and (made_by is None or fence != made_by) and fence not in world.orphaned:
             return f"relationships without their schedule, and no answer says so: {sorted(held)}"
-        if owned and (fence != made_by or not {"owner", "parent_agent"} <= held.keys()):
+        if owned and not said and (fence != made_by or not {"owner", "parent_agent"} <= held.keys()):
             return "a schedule with a creator and without its relationships, and no answer says so"
     if stored is not None and fence == made_by and held.get("owner") != memo_of(stored)["creator"].partition(":")[2]:
         return "a schedule of another creator was taken over"
-    if fence is not None and "viewer" in held and fence != explorer.scenario.before[0].registration:
+    if fence is not None and "viewer" in held and fence not in (explorer.scenario.before[0].registration, "anothers"):
         return "a re-created schedule inherited a grant"
 
     for operation, ending in zip(operations, endings, strict=True):
@@ -218,6 +271,8 @@ def live(state: spicedb_model.State) -> spicedb_model.State:
 def _recovers(explorer: Explorer, world: World) -> str:
     """What stays wrong once leases and reservations are over and an operation is repeated: a delete, or a create."""
     world = replace(world, spicedb=aged(world.spicedb), temporal=temporal_model.live(world.temporal))
+    if wrong := _reconciles(explorer, world):
+        return wrong
     after, ending = explorer.alone(world, delete("repeated-delete"))
     if temporal_model.live(after.temporal) or live(after.spicedb):
         return f"a repeated delete leaves something: {ending}"
@@ -226,6 +281,24 @@ def _recovers(explorer: Explorer, world: World) -> str:
     for repeated in (create("repeated-create"), *(replace(each, name=f"repeated-{each.name}") for each in creates)):
         if wrong := _recovers_by(explorer, world, repeated):
             return wrong
+    return ""
+
+
+def _reconciles(explorer: Explorer, world: World) -> str:
+    """What a run of the reconciler leaves, or takes away."""
+    after, ending = explorer.alone(world, reconcile("later", RECONCILE_LATER))
+    if after.temporal != world.temporal:
+        return f"a reconciler changes Temporal: {ending}"
+    held = {t[2]: t[4] for t in live(after.spicedb)}
+    stored = next(iter(temporal_model.live(after.temporal)), None)
+    if stored is None or memo_of(stored)["creator"] is None:
+        return f"a reconciler leaves relationships without their schedule: {sorted(held)}" if held else ""
+    fence = registration_of(stored)
+    if held.get("registered_by") != fence or not {"owner", "parent_agent"} <= held.keys() or "creating" in held:
+        return f"a reconciler leaves a schedule without its relationships: {sorted(held)}"
+    was_whole = any(t[2] == "registered_by" and t[4] == fence for t in live(world.spicedb))
+    if was_whole and "viewer" in {t[2] for t in live(world.spicedb)} and "viewer" not in held:
+        return "a reconciler takes a grant away"
     return ""
 
 

@@ -1,12 +1,13 @@
 """What SpiceDB does with relationships, as a function: a state and a request in, a state and a reply out.
 
 The explorer drives the handlers against this; test_spicedb_model.py compares it with the engine. It knows
-WriteRelationships, DeleteRelationships, ReadRelationships and the check of `update` on an agent, under the project's
-own schema, and answers in the engine's order: what is wrong with the request's form and words (spicedb_requests.py),
-then with the data. What a request may hold besides raises NotImplementedError rather than being passed over: caveats,
-relations of subjects, cursors, other permissions, and reads that are neither fully consistent nor of an exact snapshot.
-Not looked at: the number of updates, and transaction metadata. Only limited reads have a token in their replies. A
-limited delete removes those that come first when they are sorted; in the engine it may be others.
+WriteRelationships, DeleteRelationships, ReadRelationships, the check of `update` on an agent, and bulk checks of that
+and of relations, under the project's own schema, and answers in the engine's order: what is wrong with the request's
+form and words (spicedb_requests.py), then with the data. What a request may hold besides raises NotImplementedError
+rather than being passed over: caveats, relations of subjects, cursors, other permissions, and reads that are neither
+fully consistent nor of an exact snapshot. Not looked at: the number of updates, and transaction metadata. Only limited
+reads have a token in their replies. A limited delete removes those that come first when they are sorted; in the engine
+it may be others.
 
 Times are seconds since the epoch. A relationship is over when its expiry is earlier than `now`. It is not collected
 then: it matches nothing and is not read, but CREATE trips over it and a delete removes and counts it. (Where the data
@@ -18,6 +19,8 @@ from typing import Any
 
 import grpc
 from authzed.api.v1 import (
+    CheckBulkPermissionsResponse,
+    CheckBulkPermissionsResponseItem,
     CheckPermissionResponse,
     DeleteRelationshipsResponse,
     ErrorReason,
@@ -34,6 +37,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
 from tests.explore.spicedb_requests import (
+    Bulk,
     Check,
     Condition,
     Delete,
@@ -63,6 +67,8 @@ _WRITTEN = WriteRelationshipsResponse()
 _SNAPSHOTS: dict[str, State] = {}
 _MAY = CheckPermissionResponse(permissionship=CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION)
 _MAY_NOT = CheckPermissionResponse(permissionship=CheckPermissionResponse.PERMISSIONSHIP_NO_PERMISSION)
+_BULK_MAY = CheckBulkPermissionsResponseItem(permissionship=_MAY.permissionship)
+_BULK_MAY_NOT = CheckBulkPermissionsResponseItem(permissionship=_MAY_NOT.permissionship)
 
 
 def apply(state: State, method: str, request: Any, now: float) -> tuple[State, Any]:
@@ -86,6 +92,8 @@ def apply(state: State, method: str, request: Any, now: float) -> tuple[State, A
             return state, [_as_read(one, token) for one in found[: question.limit or None]]
         case Check():
             return state, _checked(state, question)
+        case Bulk():
+            return state, _checked_all(state, question, now)
         case SpiceDBFailure():
             return state, question
 
@@ -150,6 +158,16 @@ def _delete(state: State, delete: Delete, now: float) -> tuple[State, Any]:
 def _checked(state: State, check: Check) -> CheckPermissionResponse:
     may = any(("agent", check.agent_id, relation, *check.subject, None) in state for relation in ("owner", "editor"))
     return _MAY if may else _MAY_NOT
+
+
+def _checked_all(state: State, bulk: Bulk, now: float) -> CheckBulkPermissionsResponse:
+    there = {identity(one) for one in state if one[5] is None or one[5] >= now}
+    response = CheckBulkPermissionsResponse()
+    for resource_type, resource_id, relation, *subject in bulk.items:
+        relations = ("owner", "editor") if (resource_type, relation) == ("agent", "update") else (relation,)
+        may = any((resource_type, resource_id, each, *subject) in there for each in relations)
+        response.pairs.add().item.CopyFrom(_BULK_MAY if may else _BULK_MAY_NOT)
+    return response
 
 
 def _holds(state: State, condition: Condition, now: float) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import grpc
 from authzed.api.v1 import (
+    CheckBulkPermissionsRequest,
     CheckPermissionRequest,
     DeleteRelationshipsRequest,
     ErrorReason,
@@ -98,7 +99,13 @@ class Check(NamedTuple):
     subject: tuple[str, str]
 
 
-Question = Write | Delete | Read | Check
+class Bulk(NamedTuple):
+    """A CheckBulkPermissions: (type, id, relation or permission, subject) of each item."""
+
+    items: tuple[tuple[str, str, str, str, str], ...]
+
+
+Question = Write | Delete | Read | Check | Bulk
 
 
 class _RefusedError(Exception):
@@ -133,6 +140,7 @@ _MESSAGES: dict[str, Any] = {
     "DeleteRelationships": DeleteRelationshipsRequest,
     "ReadRelationships": ReadRelationshipsRequest,
     "CheckPermission": CheckPermissionRequest,
+    "CheckBulkPermissions": CheckBulkPermissionsRequest,
 }
 
 
@@ -153,6 +161,8 @@ def understood(method: str, request: bytes) -> Question | SpiceDBFailure:
                 return _understood_delete(message)
             case ReadRelationshipsRequest():
                 return _understood_read(message)
+            case CheckBulkPermissionsRequest():
+                return _understood_bulk(message)
             case _:
                 return _understood_check(message)
     except _RefusedError as refusal:
@@ -202,6 +212,18 @@ def _understood_check(message: CheckPermissionRequest) -> Check:
     _require(subject[1] != _ANY_ID)
     _require_modelled((agent[0], message.permission) == ("agent", "update"))
     return Check(agent[1], subject)
+
+
+def _understood_bulk(message: CheckBulkPermissionsRequest) -> Bulk:
+    _require_modelled(message.consistency.fully_consistent)
+    items = []
+    for item in message.items:
+        resource, subject = _formed_object(item.resource), _formed_object(item.subject.object)
+        _require_relation(resource[0], item.permission)
+        is_permission = _SCHEMA[resource[0]][item.permission].is_permission
+        _require_modelled(not is_permission or (resource[0], item.permission) == ("agent", "update"))
+        items.append((*resource, item.permission, *subject))
+    return Bulk(tuple(items))
 
 
 def _formed_update(update: RelationshipUpdate) -> Tuple:

@@ -37,12 +37,14 @@ from typing import Any, NamedTuple
 
 from google.rpc.status_pb2 import Status
 from temporalio.api.common.v1 import Memo
-from temporalio.api.schedule.v1 import Schedule, ScheduleInfo
+from temporalio.api.schedule.v1 import Schedule, ScheduleInfo, ScheduleListEntry
 from temporalio.api.workflowservice.v1 import (
     CreateScheduleRequest,
     CreateScheduleResponse,
     DeleteScheduleResponse,
     DescribeScheduleResponse,
+    ListSchedulesRequest,
+    ListSchedulesResponse,
     PatchScheduleRequest,
     PatchScheduleResponse,
 )
@@ -111,6 +113,8 @@ _CREATED = CreateScheduleResponse()
 _DELETED = DeleteScheduleResponse()
 _PATCHED = PatchScheduleResponse()
 
+_QUERY = re.compile(r'(?:ScheduleId STARTS_WITH "(?P<prefix>[^"]*)"|ScheduleId IN \((?P<ids>[^)]*)\))?')
+_QUOTED = re.compile(r'"([^"]*)"')
 _MAX_COMMENT = 200
 _CRON_LIMITS = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _CRON_ITEM = re.compile(r"(?:\*|(?P<first>\d+)(?:-(?P<last>\d+))?)(?:/(?P<step>\d+))?")
@@ -124,6 +128,8 @@ def apply(state: State, method: str, request: Any, now: float, rules: Rules = Ru
     Raises:
         NotImplementedError: the request holds something that the model does not know.
     """
+    if method == "list_schedules":
+        return state, _list(live(state), request)
     if not request.schedule_id:
         if method == "delete_schedule":
             raise NotImplementedError("a create of the empty id that CHASM refuses leaves a sentinel to be deleted")
@@ -142,6 +148,21 @@ def apply(state: State, method: str, request: Any, now: float, rules: Rules = Ru
             return _patch(state, stored, request)
         case _:
             raise NotImplementedError(f"the model of Temporal does not know {method}")
+
+
+def _list(there: State, request: ListSchedulesRequest) -> ListSchedulesResponse:
+    """The schedules of a query: all, those whose ids begin with something, or those of a list of ids. On one page."""
+    query = _QUERY.fullmatch(request.query)
+    if query is None or request.next_page_token:
+        raise NotImplementedError(f"the model of Temporal cannot read the query {request.query!r}")
+    named = set(_QUOTED.findall(query["ids"] or ""))
+    found = [
+        each
+        for each in sorted(there, key=lambda stored: stored.schedule_id)
+        if each.schedule_id.startswith(query["prefix"] or "") and (not query["ids"] or each.schedule_id in named)
+    ]
+    entries = [ScheduleListEntry(schedule_id=each.schedule_id, memo=Memo.FromString(each.memo)) for each in found]
+    return ListSchedulesResponse(schedules=entries)
 
 
 def live(state: State) -> State:

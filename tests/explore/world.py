@@ -17,25 +17,37 @@ from tests.explore.interpreter import Json, Machine, Position
 from tests.explore.spicedb_requests import Tuple
 
 NOW = START.timestamp()
-# An operation that is no saga: somebody deletes the schedule in Temporal, with another tool.
-BY_HAND = "deletion_by_hand"
-DELETION_BY_HAND: Json = {
-    "StartAt": "Delete",
-    "States": {
-        "Delete": {
-            "Type": "Task",
-            "Parameters": {
-                "FunctionName": "${TemporalDeleteFunctionArn}",
-                "Payload": {"execution_id.$": "$$.Execution.Id", "request.$": "$$.Execution.Input"},
-            },
-            "ResultSelector": {"existed.$": "$.Payload.existed"},
-            "ResultPath": "$.deleted",
-            "Retry": [],
-            "Catch": [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Done"}],
-            "Next": "Done",
-        },
-        "Done": {"Type": "Pass", "End": True},
-    },
+# When what was there before was created.
+LONG_AGO = NOW - 100 * LEASE.total_seconds()
+
+
+def _one_task(function: str, payload: Json) -> Json:
+    """A definition of one task."""
+    task = {
+        "Type": "Task",
+        "Parameters": {"FunctionName": f"${{{function}FunctionArn}}", "Payload": payload},
+        "ResultSelector": {},
+        "ResultPath": "$.result",
+        "Retry": [],
+        "Catch": [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Done"}],
+        "Next": "Done",
+    }
+    return {"StartAt": function, "States": {function: task, "Done": {"Type": "Pass", "End": True}}}
+
+
+# Operations that are no sagas: somebody deletes the schedule in Temporal, with another tool; and the repairing sweep of
+# the reconciler, now, or when all leases are over.
+BY_HAND, RECONCILE, RECONCILE_LATER = "deletion_by_hand", "reconcile", "reconcile_later"
+_SWEEP = {
+    "execution_id.$": "$$.Execution.Id",
+    "do": "sweep",
+    "request.$": "$$.Execution.Input",
+    "shard": {"prefix": "", "repairs": 100},
+}
+OTHERS: Json = {
+    BY_HAND: _one_task("TemporalDelete", {"execution_id.$": "$$.Execution.Id", "request.$": "$$.Execution.Input"}),
+    RECONCILE: _one_task("Reconcile", _SWEEP),
+    RECONCILE_LATER: _one_task("ReconcileLater", _SWEEP),
 }
 
 
@@ -82,7 +94,7 @@ class Operation:
 
     Attributes:
         name: as traces show it.
-        kind: ``create_schedule``, ``delete_schedule``, ``trigger_schedule`` or `BY_HAND`.
+        kind: ``create_schedule``, ``delete_schedule``, ``trigger_schedule``, or one of OTHERS.
         request: its input.
         execution: the name of its execution; its own name unless another operation is a run of the same execution.
     """

@@ -6,12 +6,11 @@ delete in flight and the repair cannot both miss the other one. Every write is c
 transaction. A repair that loses its race is no error: what is left is found by the next run.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from saga_core import ids
 from saga_core.deadlines import Deadline
-from saga_core.drift import Action, Finding, Kind, Scheduled, Waiting, find, revoked
+from saga_core.drift import Action, Finding, Kind, Waiting, find, revoked
 from saga_core.errors import ScheduleNotFound
 from saga_core.ids import Subject
 from saga_core.observability import logger
@@ -30,20 +29,18 @@ class Suspects:
         request: ReconcileRequest,
         lease: timedelta,
         deadline: Deadline,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Repair what ``request`` allows; ``lease`` is that of creates."""
         self._request = request
         self._lease = lease
         self._deadline = deadline
-        self._now = now
 
     def inspect(self, schedule_id: str) -> Finding | Waiting | None:
         """What is wrong with a schedule now."""
         registered = spicedb().registrations.registered(schedule_id, self._deadline)
         described = temporal().describe(schedule_id, self._deadline)
         scheduled = described.scheduled if described else None
-        found = find(schedule_id, scheduled, registered, now=self._now(), lease=self._lease)
+        found = find(schedule_id, scheduled, registered, now=_now(), lease=self._lease)
         if isinstance(found, Finding):
             adoptable = found.kind in (Kind.OWNERLESS, Kind.UNMANAGED) and schedule_id in self._request.adopt
             return Finding(schedule_id, found.kind, Action.ADOPT, found.detail) if adoptable else found
@@ -132,10 +129,11 @@ class Suspects:
         return False
 
 
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
 def stored_subject(text: str) -> Subject:
     """The subject that a memo, or SpiceDB, has as ``{type}:{id}``, already encoded."""
     kind, _, identity = text.partition(":")
     return Subject(kind, identity)
-
-
-__all__ = ["PAUSE_NOTE", "Scheduled", "Suspects", "stored_subject"]
