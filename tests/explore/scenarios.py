@@ -220,7 +220,12 @@ def judge(explorer: Explorer, world: World) -> str:
     if not left and not untouched:
         if held and (made_by is None or fence != made_by) and fence not in world.orphaned:
             return f"relationships without their schedule, and no answer says so: {sorted(held)}"
-        if owned and not said and (fence != made_by or not {"owner", "parent_agent"} <= held.keys()):
+        whole = fence == made_by and {"owner", "parent_agent"} <= held.keys()
+        # One that was damaged before may be so still, of another kind.
+        was_damaged = (
+            explorer.scenario.damage is not Damage.NONE and made_by == explorer.scenario.before[0].registration
+        )
+        if owned and not whole and not said and not (was_damaged and not held):
             return "a schedule with a creator and without its relationships, and no answer says so"
     if stored is not None and fence == made_by and held.get("owner") != memo_of(stored)["creator"].partition(":")[2]:
         return "a schedule of another creator was taken over"
@@ -260,7 +265,8 @@ def is_left(ending: Ending) -> bool:
         return True
     if (ending.cause or "").startswith("outcome unverified"):
         return True
-    return '"deregistered":false' in (ending.output or "")
+    # Of a delete; and of a reconciler that failed.
+    return any(words in (ending.output or "") for words in ('"deregistered":false', '"error":'))
 
 
 def live(state: spicedb_model.State) -> spicedb_model.State:
@@ -313,7 +319,8 @@ def _recovers_by(explorer: Explorer, world: World, repeated: Operation) -> str:
     agree = fence == ({registration_of(stored)} if memo_of(stored)["creator"] else set())
     if ending.status == "FAILED" and ending.error not in ("IdempotencyKeyReused", "ScheduleAlreadyExists"):
         return f"a repeated create fails: {ending}"
-    if not agree and not (ending.error == "ScheduleAlreadyExists" and not live(after.spicedb)):
+    changed = live(after.spicedb) not in (live(world.spicedb), frozenset())
+    if not agree and (ending.error != "ScheduleAlreadyExists" or changed):
         return f"after a repeated create the systems differ: {ending}"
     memo, request = memo_of(stored), json.loads(repeated.request)
     key = request["idempotency_key"]
