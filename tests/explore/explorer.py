@@ -240,6 +240,7 @@ class Explorer:
         if spicedb is not world.spicedb:
             if removed := world.spicedb - spicedb:
                 wronged = wronged or self._wrong(operation, removed, deleted)
+                wronged = wronged or self._undoes(operation, removed, temporal)
             if stale := stale_records(spicedb - world.spicedb, spicedb):
                 wronged = f"{operation.name} recorded a trigger of a schedule that is no longer there: {stale}"
         return World(
@@ -369,6 +370,14 @@ class Explorer:
                 if subject in leases:
                     return f"{operation.name} removed the relationships of another create, which is in flight"
         return ""
+
+    @staticmethod
+    def _undoes(operation: Operation, removed: spicedb_model.State, temporal: temporal_model.State) -> str:
+        """What is wrong with a create's removal: without a lease, these are relationships that were repaired."""
+        there = {registration_of(stored) for stored in temporal_model.live(temporal)}
+        fences = {t[4] for t in removed if t[2] == "registered_by"}
+        is_repaired = bool(fences & there) and not any(t[2] == "creating" for t in removed)
+        return f"{operation.name} undid a repair" if is_repaired and operation.kind == "create_schedule" else ""
 
     def describe(self, trace: tuple[Move, ...]) -> Iterator[str]:
         """A trace as lines for a person: each RPC, what happened to it, and what the engines hold after it."""

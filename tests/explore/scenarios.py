@@ -53,9 +53,9 @@ def delete_by_hand(name: str) -> Operation:
     return replace(delete(name), kind=BY_HAND)
 
 
-def reconcile(name: str, kind: str = RECONCILE) -> Operation:
+def reconcile(name: str, kind: str = RECONCILE, **request: Any) -> Operation:
     """A sweep of the reconciler that repairs."""
-    return Operation(name, kind, json.dumps({"mode": "repair"}))
+    return Operation(name, kind, json.dumps({"mode": "repair", **request}))
 
 
 class _Plot(NamedTuple):
@@ -111,6 +111,12 @@ def _plots() -> Iterator[_Plot]:
         (delete("delete"), reconcile("reconciler")),
         first,
         (*damaged, *registration_damaged[1:]),
+    )
+    yield _Plot(
+        "a delete and a reconciler of one kind",
+        (delete("delete"), reconcile("reconciler", kinds=["unowned"])),
+        first,
+        (Damage.LOST,),
     )
     yield _Plot(
         "a deletion by hand and a reconciler",
