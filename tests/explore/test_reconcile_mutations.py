@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from saga_core import drift
 from saga_reconcile import repairs
 from saga_reconcile.repairs import Suspects
 from saga_spicedb import SpiceDB, messages
@@ -14,7 +15,7 @@ from tests.explore.handlers import driven
 from tests.explore.scenarios import AGENTS, judge, scenarios
 from tests.support.machines import DEFINITIONS
 
-real_find = repairs.find
+real_find = drift.find
 
 
 @pytest.fixture
@@ -27,8 +28,10 @@ def without_the_order_of_the_reads(patch: pytest.MonkeyPatch) -> None:
     """Temporal is read before SpiceDB."""
 
     def inspect(self: Suspects, schedule_id: str) -> Any:
-        described = repairs.temporal().describe(schedule_id, self._deadline)
-        registered = repairs.spicedb().registrations.registered(schedule_id, self._deadline)
+        described = repairs.temporal().describe(schedule_id, self._deadline)  # type: ignore[attr-defined] # patched there
+        registered = repairs.spicedb().registrations.registered(  # type: ignore[attr-defined] # as above
+            schedule_id, self._deadline
+        )
         scheduled = described.scheduled if described else None
         return real_find(schedule_id, scheduled, registered, now=repairs._now(), lease=self._lease)
 
