@@ -17,6 +17,11 @@ export SAM_CLI_TELEMETRY = 0
 PYENV_PYTHON313 = $(lastword $(sort $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.13.*/bin)))
 WITH_PYTHON313 = python3.13 --version >/dev/null 2>&1 || PATH="$(PYENV_PYTHON313:%=%:)$$PATH";
 
+# What a function of the running stack has in its environment, for a command that reads the engines itself.
+LAPTOP_ENGINES = SPICEDB_ENDPOINT=127.0.0.1:$(or $(SPICEDB_PORT),50051) SPICEDB_TLS=false \
+	SPICEDB_TOKEN_SECRET=plain:local TEMPORAL_ADDRESS=127.0.0.1:$(or $(TEMPORAL_PORT),7233) TEMPORAL_TLS=false \
+	TEMPORAL_NAMESPACE=default
+
 .DEFAULT_GOAL := help
 .PHONY: help run test explore fuzz openapi check agent token docs schema sam-local bridge lock clean
 
@@ -79,6 +84,13 @@ agent: $(VENV) ## make OWNER the owner of AGENT on the running stack
 
 token: $(VENV) ## print a token of the local issuer (SUBJECT=alice, ACCOUNT=, SERVICE_ACCOUNT=, LIFETIME=3600)
 	@.venv/bin/python -m local.stack.issuer --subject "$(SUBJECT)" --account "$(ACCOUNT)" --service-account "$(SERVICE_ACCOUNT)" $(if $(LIFETIME),--lifetime $(LIFETIME))
+
+.PHONY: doctor reconcile
+doctor: $(VENV) ## show whether Temporal and SpiceDB agree on the running stack (ARGS="--explain agent--name" tells the story of one schedule)
+	@$(LAPTOP_ENGINES) .venv/bin/python -m tools.doctor $(ARGS)
+
+reconcile: $(VENV) ## repair what `make doctor` finds (ARGS="--confirm 40" allows that many repairs)
+	@.venv/bin/python -m tools.doctor --repair $(ARGS)
 
 docs: $(VENV) ## write the generated parts of docs/machines.md again
 	@.venv/bin/python -m tools.diagrams
