@@ -134,14 +134,12 @@ def test_findings_that_are_left_are_exit_code_2_and_shown_with_what_to_do(
     assert ["unowned", "1", "0", "1", ADVICE[Kind.UNOWNED].meaning] in cells
     assert ["weather--daily", "unowned", "(user:alice@x)", "3 d 4 h"] in [row[:4] for row in cells]
     assert ["weather--hourly", "other_owner", "user:bob, user:carol", "-"] in [row[:4] for row in cells]
-    assert "a repair removes the relationships" in [row[4] for row in cells if row[0] == "sea--tide"][0]
+    assert "a repair removes the relationships" in next(row[4] for row in cells if row[0] == "sea--tide")
     assert "3 findings are left" in out
     assert "A repair changes 2: add --repair" in out
 
 
-def test_what_a_repair_has_done_is_told_from_what_it_has_left(
-    steps: Steps, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_repair_has_done_is_told_from_what_it_has_left(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
     report = output(item("orphan", "a--x", "remove: done"), item("orphan", "a--y", "remove"), mode="repair")
     ends(steps, {**report, "kinds": {"orphan": {"found": 2, "repaired": 1, "left": 1}}, "would_repair": 2})
 
@@ -190,9 +188,7 @@ def test_schedules_that_are_too_young_and_items_left_out_are_named(
     assert "… and 12 more" in out
 
 
-def test_kinds_that_are_asked_for_alone_decide_the_exit_code(
-    steps: Steps, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_kinds_that_are_asked_for_alone_decide_the_exit_code(steps: Steps, capsys: pytest.CaptureFixture[str]) -> None:
     ends(steps, output(item("orphan", "sea--tide"), item("unowned", "weather--daily")))
 
     assert main(["--kind", "orphan"]) == 2
@@ -303,6 +299,14 @@ def test_a_port_that_is_none_is_refused(
         (
             {"status": "FAILED", "error": "TemporalUnavailable", "cause": '{"errorMessage": "Temporal: UNAVAILABLE"}'},
             "FAILED: TemporalUnavailable: Temporal: UNAVAILABLE",
+        ),
+        (
+            {
+                "status": "FAILED",
+                "error": "E",
+                "cause": '{"Error": "E", "Cause": "{\\"errorMessage\\": \\"in a shard\\"}"}',
+            },
+            "FAILED: E: in a shard",
         ),
         ({"status": "FAILED", "error": "States.Runtime", "cause": "no\x1b[31m path"}, "no\\x1b[31m path"),
         ({"status": "TIMED_OUT"}, "TIMED_OUT"),

@@ -35,6 +35,7 @@ from local.stack.endpoints import bypass_proxies
 from local.stack.process import StartError
 from saga_core.drift import Kind
 from saga_core.errors import InvalidRequest
+from saga_core.observability import logger
 from saga_reconcile.requests import ReconcileRequest
 from tools.doctor import machine, report
 from tools.doctor.explain import Unexplained, explain
@@ -206,4 +207,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logger.setLevel("CRITICAL")  # the lines of the layers are for a log, and would stand among what is printed
     sys.exit(main())

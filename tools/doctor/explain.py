@@ -21,14 +21,13 @@ from saga_core.settings import SpiceDBSettings, call_settings
 from saga_reconcile.repairs import Suspects
 from saga_reconcile.requests import ReconcileRequest
 from saga_spicedb import spicedb
+from saga_spicedb.registrations import PAGE
 from saga_temporal import Description, temporal
 from tools.doctor.kinds import advice, repair
 from tools.doctor.report import EXIT_AGREE, EXIT_DRIFT
 from tools.doctor.text import age, owner, plain
 
 _SECONDS = 30.0
-# Grants are counted up to here.
-MOST_GRANTS = 1000
 
 
 class Unexplained(Exception):
@@ -42,7 +41,7 @@ class Story:
     Attributes:
         registered: what SpiceDB has; None for nothing.
         described: what Temporal has; None for nothing.
-        grants: how many subjects have each of the relations ``editor`` and ``viewer``, up to MOST_GRANTS.
+        grants: how many subjects have each of the relations ``editor`` and ``viewer``, up to PAGE.
         judged: as the reconciler judges it; None where the two agree.
     """
 
@@ -71,9 +70,7 @@ class Story:
             if self.registered and self.registered.lease_seconds:
                 why = f"a lease is live, for {self.registered.lease_seconds} s: a create holds the name"
             else:
-                why = (
-                    f"the schedule is younger than a lease ({self.lease.seconds} s) and a minute: its create may go on"
-                )
+                why = f"the schedule is younger than the lease ({self.lease.seconds} s): its create may still undo it"
             return [f"waiting: {why}. A repair leaves it alone until then."]
         if self.registered is None and self.described is None:
             return ["Neither Temporal nor SpiceDB has it."]
@@ -117,7 +114,7 @@ class Story:
         yield "note", scheduled.note or None
         yield "runs", self.described.response.info.action_count
         yield "fence", scheduled.registration
-        yield "memo version", memo.version if memo else None
+        yield "memo", f"version {memo.version}" if memo else "none of ours"
         if memo:
             yield "registered by", owner(memo.creator) if memo.creator else None
             yield "account", memo.account_id
@@ -133,7 +130,7 @@ class Story:
         yield "fence", self.registered.fence
         yield "lease", f"{self.registered.lease_seconds} s left" if self.registered.lease_seconds else "none"
         for relation, number in self.grants.items():
-            yield f"{relation}s", f"{number} or more" if number >= MOST_GRANTS else number
+            yield f"{relation}s", f"{number} or more" if number >= PAGE else number
 
 
 def explain(schedule_id: str) -> Story:
@@ -158,7 +155,7 @@ def _explained(schedule_id: str) -> Story:
     registered = registrations.registered(schedule_id, deadline)
     described = temporal().describe(schedule_id, deadline)
     grants = (
-        {each: len(registrations.subjects(schedule_id, each, MOST_GRANTS, deadline)) for each in ("editor", "viewer")}
+        {each: len(registrations.subjects(schedule_id, each, deadline)) for each in ("editor", "viewer")}
         if registered
         else {}
     )

@@ -189,9 +189,10 @@ class _Shards:
 
 
 def _message(cause: str | None) -> str | None:
-    """The message in the cause of a function's error; the cause of another error as it is."""
+    """The message in the cause of a function's error, also of one in a shard; the cause of another error as it is."""
     try:
-        return str(json.loads(cause or "")["errorMessage"])
+        told = json.loads(cause or "")
+        return str(told["errorMessage"]) if "errorMessage" in told else _message(told["Cause"])
     except (ValueError, TypeError, KeyError):
         return cause
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from saga_core import ids
 from saga_core.deadlines import Deadline
-from saga_core.drift import Action, Finding, Kind, Waiting, find, revoked
+from saga_core.drift import Action, Finding, Kind, Registered, Scheduled, Waiting, find, revoked
 from saga_core.errors import ScheduleNotFound
 from saga_core.ids import Subject
 from saga_core.observability import logger
@@ -39,7 +39,12 @@ class Suspects:
         """What is wrong with a schedule now."""
         registered = spicedb().registrations.registered(schedule_id, self._deadline)
         described = temporal().describe(schedule_id, self._deadline)
-        scheduled = described.scheduled if described else None
+        return self.judge(schedule_id, described.scheduled if described else None, registered)
+
+    def judge(
+        self, schedule_id: str, scheduled: Scheduled | None, registered: Registered | None
+    ) -> Finding | Waiting | None:
+        """What is wrong with a schedule, given what both systems have of it."""
         found = find(schedule_id, scheduled, registered, now=_now(), lease=self._lease)
         if isinstance(found, Finding):
             adoptable = found.kind in (Kind.OWNERLESS, Kind.UNMANAGED) and schedule_id in self._request.adopt

@@ -61,8 +61,8 @@ class Registrations:
         holder = self._holder(schedule_id, deadline)
         if holder is None:
             return None
-        owners = self._subjects(schedule_id, "owner", deadline)
-        parents = self._subjects(schedule_id, "parent_agent", deadline)
+        owners = self.subjects(schedule_id, "owner", deadline)
+        parents = self.subjects(schedule_id, "parent_agent", deadline)
         return Registered(
             fence=holder.registration,
             lease_seconds=holder.lease_seconds,
@@ -70,7 +70,8 @@ class Registrations:
             parents=frozenset(parent.id for parent in parents),
         )
 
-    def _subjects(self, schedule_id: str, relation: str, deadline: Deadline) -> list[Subject]:
+    def subjects(self, schedule_id: str, relation: str, deadline: Deadline) -> list[Subject]:
+        """Who has the relation on the schedule now: at most `PAGE` of them."""
         request = messages.read_relation(schedule_id, relation, PAGE)
         responses = self._call(lambda client: whole(client.ReadRelationships), request, deadline)
         found = (response.relationship.subject.object for response in responses)
