@@ -4,12 +4,20 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleIntervalSpec, ScheduleSpec
+from temporalio.client import (
+    Schedule,
+    ScheduleActionStartWorkflow,
+    ScheduleDescription,
+    ScheduleHandle,
+    ScheduleIntervalSpec,
+    ScheduleSpec,
+)
 
 from local.aws.template import Template
 from local.stack.endpoints import Endpoints
@@ -21,6 +29,8 @@ from tests.support.machines import ROOT
 from tests.support.proxy import Fault, fault_proxy
 from tests.support.saga_stack import Ended, Stack, fresh, serving
 from tools.doctor.__main__ import main
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +139,7 @@ def test_damage_behind_its_back_is_shown_repaired_and_gone(stack: Stack, doctor:
     assert doctor.look("--repair", "--adopt", f"{stack.agent}--with-another-owner=user:alice")[0] == 0
     code, out = doctor.look()
     assert code == 0
-    assert "The two systems agree: 3 schedules in Temporal and 3 registrations in SpiceDB." in out
+    assert "The two systems agree (schedules in Temporal: 3, registrations in SpiceDB: 3)." in out
 
 
 def test_the_story_of_a_healthy_schedule_says_who_registered_it_by_which_execution(
@@ -287,3 +297,132 @@ def test_a_memo_that_cannot_be_read_is_explained_without_log_lines(stack: Stack,
     story = json.loads(ran.stdout)
     assert story["temporal"]["memo"] == "none of ours"
     assert story["spicedb"] is None
+
+
+@dataclass
+class Backups:
+    """Backups of both systems, of the stack's agent alone. A backup holds until it is put back."""
+
+    stack: Stack
+    _relationships: dict[str, list[str]] = field(default_factory=dict)
+    _schedules: dict[str, ScheduleDescription] = field(default_factory=dict)
+
+    def take_of_spicedb(self, *names: str) -> None:
+        self._relationships = {name: self._texts(name) for name in names}
+
+    def take_of_temporal(self, *names: str) -> None:
+        self._schedules = {name: self._wait(self._handle(name).describe()) for name in names}
+
+    def put_back_spicedb(self, *names_now: str) -> None:
+        for name in names_now:
+            self.stack.remove_all(name)
+        for texts in self._relationships.values():
+            if texts:
+                relationships.touch(self.stack.authorization, *texts)
+
+    def put_back_temporal(self, *names_now: str) -> None:
+        for name in names_now:
+            self._wait(self._handle(name).delete())
+        for name, described in self._schedules.items():
+            memo = self._wait(described.memo())
+            creating = self.stack.scheduler.create_schedule(
+                f"{self.stack.agent}--{name}", described.schedule, memo=memo
+            )
+            self._wait(creating)
+
+    def _texts(self, name: str) -> list[str]:
+        schedule_id = f"{self.stack.agent}--{name}"
+        return [f"agent_schedule:{schedule_id}#{relation}@{who}" for relation, who in self.stack.held(name).items()]
+
+    def _handle(self, name: str) -> ScheduleHandle:
+        return self.stack.scheduler.get_schedule_handle(f"{self.stack.agent}--{name}")
+
+    def _wait(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.stack.loop.run_until_complete(coroutine)
+
+
+NAMES = ("kept", "deleted", "again")
+
+
+@pytest.fixture
+def backups(stack: Stack) -> Backups:
+    """Three schedules of alice; bob may see the first."""
+    for name in NAMES:
+        create(stack, name)
+    stack.grant("viewer", "user:bob", "kept")
+    return Backups(stack)
+
+
+def a_day_later(stack: Stack) -> None:
+    """One schedule is created, one deleted, and one deleted and created again by bob."""
+    create(stack, "created")
+    assert stack.delete("deleted").status == "SUCCEEDED"
+    assert stack.delete("again").status == "SUCCEEDED"
+    stack.own_agent("bob")
+    assert stack.create({**stack.request("again"), "principal": {"user_id": "bob"}}).status == "SUCCEEDED"
+
+
+def kinds(stack: Stack, doctor: Doctor) -> dict[str, str]:
+    """The report that is read first: kind by schedule."""
+    items = json.loads(doctor.look("--json")[1])["items"]
+    return {item["schedule_id"].removeprefix(f"{stack.agent}--"): item["kind"] for item in items}
+
+
+def test_spicedb_was_emptied(stack: Stack, doctor: Doctor, backups: Backups) -> None:
+    whole = {name: stack.held(name) for name in NAMES}
+    backups.put_back_spicedb(*NAMES)  # nothing was taken
+
+    assert kinds(stack, doctor) == dict.fromkeys(NAMES, "unowned")
+    assert doctor.look("--repair", "--kind", "unowned", "--confirm", "3", "--max-repairs", "3")[0] == 0
+
+    assert doctor.look()[0] == 0
+    del whole["kept"]["viewer"]  # a grant is lost
+    assert {name: stack.held(name) for name in NAMES} == whole
+
+
+def test_spicedb_was_put_back(stack: Stack, doctor: Doctor, backups: Backups) -> None:
+    backups.take_of_spicedb(*NAMES)
+    a_day_later(stack)
+    now = {name: stack.held(name) for name in (*NAMES, "created")}
+    backups.put_back_spicedb("kept", "again", "created")
+
+    assert kinds(stack, doctor) == {"created": "unowned", "deleted": "orphan", "again": "conflicting"}
+    assert doctor.look("--repair", "--confirm", "3", "--max-repairs", "3")[0] == 0
+
+    assert doctor.look()[0] == 0
+    assert {name: stack.held(name) for name in now} == now
+
+
+def test_temporal_was_put_back(stack: Stack, doctor: Doctor, backups: Backups) -> None:
+    backups.take_of_temporal(*NAMES)
+    a_day_later(stack)
+    kept = stack.held("kept")
+    backups.put_back_temporal("kept", "again", "created")
+
+    assert kinds(stack, doctor) == {"created": "orphan", "deleted": "unowned", "again": "conflicting"}
+    for name in ("deleted", "again"):  # a person picks the direction: they were deleted
+        assert stack.delete(name).status == "SUCCEEDED"
+    doctor.look("--repair", "--kind", "orphan", "--confirm", "1", "--max-repairs", "1")
+
+    assert doctor.look()[0] == 0
+    assert [stack.held(name) for name in ("deleted", "again", "created")] == [{}, {}, {}], "nobody has a right on them"
+    assert stack.held("kept") == kept
+    assert (stack.scheduled("deleted"), stack.scheduled("again")) == (None, None)
+
+
+def test_both_were_put_back_spicedb_further(stack: Stack, doctor: Doctor, backups: Backups) -> None:
+    backups.take_of_spicedb(*NAMES)
+    a_day_later(stack)
+    between = ("kept", "again", "created")
+    backups.take_of_temporal(*between)
+    now = {name: stack.held(name) for name in between}
+    create(stack, "later")
+    backups.put_back_temporal(*between, "later")
+    backups.put_back_spicedb(*between, "later")
+
+    assert kinds(stack, doctor) == {"created": "unowned", "deleted": "orphan", "again": "conflicting"}
+    assert doctor.look("--repair", "--confirm", "3", "--max-repairs", "3")[0] == 0
+
+    assert doctor.look()[0] == 0
+    assert {name: stack.held(name) for name in between} == now
+    assert (stack.held("later"), stack.held("deleted")) == ({}, {})

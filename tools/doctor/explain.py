@@ -18,7 +18,7 @@ from saga_core.deadlines import Deadline
 from saga_core.drift import Finding, Registered, Waiting
 from saga_core.errors import SagaError
 from saga_core.settings import SpiceDBSettings, call_settings
-from saga_reconcile.repairs import Suspects
+from saga_reconcile.repairs import PAUSE_NOTE, Suspects
 from saga_reconcile.requests import ReconcileRequest
 from saga_spicedb import spicedb
 from saga_spicedb.registrations import PAGE
@@ -59,22 +59,24 @@ class Story:
         return EXIT_DRIFT if isinstance(self.judged, Finding) else EXIT_AGREE
 
     @property
-    def conclusion(self) -> list[str]:
+    def conclusion(self) -> str:
         """What the reconciler would do, and why: the kind, or the reason for doing nothing, and what follows."""
         judged = self.judged
         if isinstance(judged, Finding):
             told, repaired = advice(judged.kind), repair(judged.action)
             follows = f"A repair {repaired}" if repaired else f"A repair changes nothing; {told.to_do}"
-            return [f"{judged.kind}: {told.meaning}. {follows}."]
+            return f"{judged.kind}: {told.meaning}. {follows}."
         if isinstance(judged, Waiting):
             if self.registered and self.registered.lease_seconds:
                 why = f"a lease is live, for {self.registered.lease_seconds} s: a create holds the name"
             else:
                 why = f"the schedule is younger than the lease ({self.lease.seconds} s): its create may still undo it"
-            return [f"waiting: {why}. A repair leaves it alone until then."]
+            return f"waiting: {why}. A repair leaves it alone until then."
         if self.registered is None and self.described is None:
-            return ["Neither Temporal nor SpiceDB has it."]
-        return ["The two systems agree. A repair changes nothing."]
+            return "Neither Temporal nor SpiceDB has it."
+        if self.described and self.described.scheduled.note == PAUSE_NOTE:
+            return "The reconciler has paused it. Once an owner may update the agent again, unpause it."
+        return "The two systems agree. A repair changes nothing."
 
     def to_json(self) -> dict[str, Any]:
         """The story as decoded JSON: ``{schedule_id, temporal, spicedb, kind, action, why}``; null for nothing."""
@@ -85,7 +87,7 @@ class Story:
             "spicedb": dict(self._spicedb()) or None,
             "kind": finding.kind if finding else "waiting" if isinstance(self.judged, Waiting) else None,
             "action": finding.action if finding else "none",
-            "why": self.conclusion[0],
+            "why": self.conclusion,
         }
 
     def show(self, console: Console) -> None:
@@ -98,8 +100,7 @@ class Story:
             blocks.append("\n".join(lines) or "nothing")
         table.add_row(*blocks)
         console.print(table, soft_wrap=False)
-        for line in self.conclusion:
-            say(console, line, indent=0)
+        say(console, self.conclusion, indent=0)
 
     def _temporal(self) -> Iterator[tuple[str, Any]]:
         """What Temporal has, each with its name."""
@@ -148,8 +149,6 @@ def explain(schedule_id: str) -> Story:
 def _explained(schedule_id: str) -> Story:
     deadline = Deadline(time.monotonic() + _SECONDS, call_settings().rpc_timeout_seconds)
     lease = timedelta(seconds=SpiceDBSettings.load().lease_seconds)
-    now = datetime.now(UTC)
-    suspects = Suspects(ReconcileRequest(), lease, deadline, now=lambda: now)
     registrations = spicedb().registrations
     # In this order, like the reconciler: a create in flight is seen in one of them.
     registered = registrations.registered(schedule_id, deadline)
@@ -159,8 +158,9 @@ def _explained(schedule_id: str) -> Story:
         if registered
         else {}
     )
+    suspects = Suspects(ReconcileRequest(), lease, deadline)
     judged = suspects.judge(schedule_id, described.scheduled if described else None, registered)
-    return Story(schedule_id, registered, described, grants, judged, lease, now)
+    return Story(schedule_id, registered, described, grants, judged, lease, datetime.now(UTC))
 
 
 def _shown(value: Any) -> str:

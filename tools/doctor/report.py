@@ -1,6 +1,6 @@
 """The report of the machine reconcile-schedules: read, judged and printed."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -125,26 +125,21 @@ class Report(_Part):
         return EXIT_DRIFT if self.left else EXIT_AGREE
 
 
-def show(report: Report, console: Console, now: datetime | None = None) -> None:
+def show(report: Report, console: Console) -> None:
     """Print a report for a person: what was found by kind, each finding, and what comes next."""
-    found = {kind: count for kind, count in report.kinds.items() if count.found}
+    found = [(kind, count, advice(kind)) for kind, count in report.kinds.items() if count.found]
     if found:
         _show_table(
             console,
-            [("kind", "left"), ("found", "right"), ("repaired", "right"), ("left", "right"), ("what it is", "left")],
-            ([kind, str(c.found), str(c.repaired), str(c.left), advice(kind).meaning] for kind, c in found.items()),
+            ["kind", "found", "repaired", "left", "what it is", "what to do"],
+            ([kind, str(c.found), str(c.repaired), str(c.left), a.meaning, a.to_do] for kind, c, a in found),
         )
     if report.items:
+        now = datetime.now(UTC)
         _show_table(
             console,
-            [
-                ("schedule", "left"),
-                ("kind", "left"),
-                ("owner (creator)", "left"),
-                ("age", "right"),
-                ("what to do", "left"),
-            ],
-            ([i.schedule_id, i.kind, i.owners, i.age(now or datetime.now(UTC)), _to_do(i)] for i in report.items),
+            ["schedule", "kind", "owner (creator)", "age", "what to do"],
+            ([item.schedule_id, item.kind, item.owners, item.age(now), _to_do(item)] for item in report.items),
         )
     if report.items_left_out:
         say(console, f"… and {report.items_left_out} more. --agent, --kind and --schedule narrow the run.", indent=0)
@@ -152,10 +147,10 @@ def show(report: Report, console: Console, now: datetime | None = None) -> None:
         say(console, line, indent=0)
 
 
-def _show_table(console: Console, columns: list[tuple[str, Any]], rows: Iterator[list[str]]) -> None:
+def _show_table(console: Console, headings: list[str], rows: Iterable[list[str]]) -> None:
     table = Table(box=box.ROUNDED)
-    for heading, justify in columns:
-        table.add_column(heading, justify=justify, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*map(plain, row))
     console.print(table, soft_wrap=False)
@@ -170,18 +165,18 @@ def _to_do(item: Item) -> str:
 
 
 def _verdict(report: Report) -> Iterator[str]:
-    seen = f"{report.seen.schedules} schedules in Temporal and {report.seen.registrations} registrations in SpiceDB"
+    seen = f"schedules in Temporal: {report.seen.schedules}, registrations in SpiceDB: {report.seen.registrations}"
     if report.waiting:
         yield (
-            f"{report.waiting} schedules are in flight or younger than the lease: nothing is said about them. "
-            "Run again when the lease is over."
+            f"Not judged: {report.waiting}, in flight or younger than the lease. Run again when the lease is over "
+            "(12 minutes by default)."
         )
     if report.stopped:
         yield f"Stopped: {plain(report.stopped)}"
-    elif not report.left:
-        yield f"The two systems agree: {seen}."
+    elif report.left:
+        yield f"Findings left: {report.left} ({seen}). docs/operations.md says what each kind means."
     else:
-        yield f"{report.left} findings are left, of {seen}. docs/operations.md says what each kind means."
+        yield f"The two systems agree ({seen})."
     if report.would_repair and report.mode == "report":
         yield (
             f"A repair changes {report.would_repair}: add --repair (on the laptop: make reconcile). "
