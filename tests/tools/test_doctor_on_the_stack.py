@@ -216,6 +216,17 @@ def test_owners_who_have_lost_the_agent_are_explained(stack: Stack, doctor: Doct
     assert "A repair changes nothing; give an owner the agent back" in story["why"]
 
 
+def test_a_schedule_that_the_reconciler_has_paused_is_explained(stack: Stack, doctor: Doctor) -> None:
+    create(stack)
+    stack.disown("alice")
+    assert doctor.look("--repair", "--pause-revoked")[0] == 0
+
+    story = doctor.explain()
+
+    assert (story["code"], story["temporal"]["state"]) == (0, "paused")
+    assert story["why"].startswith("The reconciler has paused it. Once an owner may update the agent again, unpause it")
+
+
 def test_a_note_cannot_write_to_the_terminal(stack: Stack, doctor: Doctor) -> None:
     create(stack)
     handle = stack.scheduler.get_schedule_handle(f"{stack.agent}--daily")
