@@ -114,7 +114,7 @@ def test_damage_behind_its_back_is_shown_repaired_and_gone(stack: Stack, doctor:
     whole = stack.held("without-parent")
     lose(stack, "parent_agent", "without-parent")
     lose(stack, "owner", "with-another-owner")
-    stack.grant("owner", "user:bob", "with-another-owner")
+    stack.grant("owner", "user:bob", name="with-another-owner")
     stack.own_agent("bob")
     delete_in_temporal(stack, "gone")
 
@@ -360,7 +360,7 @@ def backups(stack: Stack) -> Backups:
     """Three schedules of alice; bob may see the first."""
     for name in NAMES:
         create(stack, name)
-    stack.grant("viewer", "user:bob", "kept")
+    stack.grant("viewer", "user:bob", name="kept")
     return Backups(stack)
 
 
