@@ -12,7 +12,8 @@ import pytest
 
 from saga_core.errors import ConfigurationError
 from saga_core.settings import SpiceDBSettings
-from tests.support.machines import DEFINITIONS, ROOT, State, states_of, targets, tasks, template
+from saga_reconcile.requests import ReconcileRequest
+from tests.support.machines import DEFINITIONS, ROOT, SAGAS, State, states_of, targets, tasks, template
 
 FUNCTIONS = {function.logical_id: function for function in template().functions}
 EVERY_FUNCTION = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
@@ -22,7 +23,8 @@ def imported(code: Path) -> set[str]:
     """The layers' packages that the code in a function's folder imports."""
     trees = [ast.parse(path.read_text()) for path in code.rglob("*.py")]
     names = [node.module or "" for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    return {name.split(".")[0] for name in names if name.startswith("saga_")} - {"saga_api"}
+    own = {path.name for path in code.iterdir()}
+    return {name.split(".")[0] for name in names if name.startswith("saga_")} - own
 
 
 def test_every_function_of_the_tree_is_in_the_template_and_has_a_sample_event() -> None:
@@ -70,10 +72,22 @@ print(threading.active_count(), *sorted(heavy))
 def test_standard_and_express_machines_share_one_definition() -> None:
     by_name = {machine.name: machine for machine in template().state_machines}
 
-    for name in ("create-schedule", "delete-schedule"):
+    for name in (saga.replace("_", "-") for saga in SAGAS):
         assert by_name[name].type == "STANDARD"
         assert by_name[f"{name}-express"].type == "EXPRESS"
         assert by_name[name].definition == by_name[f"{name}-express"].definition
+
+
+def test_the_reconciler_is_a_standard_machine_alone_that_starts_by_itself_and_writes_nothing_by_default() -> None:
+    """A sweep may take longer than the five minutes of an Express execution."""
+    machines = template().properties("AWS::Serverless::StateMachine")
+    (reconciler,) = (each for each in machines.values() if each["Name"].startswith("reconcile"))
+    (event,) = reconciler["Events"].values()
+
+    assert (reconciler["Name"], reconciler["Type"]) == ("reconcile-schedules", "STANDARD")
+    assert event["Type"] == "ScheduleV2"
+    asked = json.loads(event["Properties"]["Input"])
+    assert ReconcileRequest.parse(asked).mode == "report"
 
 
 def test_every_machine_calls_functions_that_the_template_has() -> None:
@@ -154,7 +168,7 @@ def longest_path(machine: State, name: str, visits: Counter[str]) -> float:
     return own + max(branches, default=0.0) + max((longest_path(machine, to, visits) for to in following), default=0.0)
 
 
-@pytest.mark.parametrize("machine", DEFINITIONS)
+@pytest.mark.parametrize("machine", SAGAS)
 def test_the_slowest_path_ends_before_the_machines_timeout(machine: str) -> None:
     definition = DEFINITIONS[machine]
 
@@ -176,7 +190,7 @@ def lease() -> int:
 
 def test_a_lease_outlasts_its_create_and_a_delete_that_began_while_it_was_live() -> None:
     """So where a delete finds the lease over, the create was over before the delete looked into Temporal."""
-    machines = sum(definition["TimeoutSeconds"] for definition in DEFINITIONS.values())
+    machines = sum(DEFINITIONS[saga]["TimeoutSeconds"] for saga in SAGAS)
 
     assert machines + 60 <= lease(), "a minute for clocks that differ"
 

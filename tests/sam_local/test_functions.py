@@ -35,13 +35,14 @@ SAM = ROOT / ".tools" / "bin" / "sam"
 LIST_SECONDS = 30
 INVOKE_SECONDS = 300  # the first one of each function builds an image
 
-# A schedule's whole life, with a list in it, then a create that is compensated. Each step is a verb, which names the
-# function's folder and its event, and a part of the expected result.
+# A schedule's whole life, with a list and a report of drift in it, then a create that is compensated. Each step is a
+# verb, which names the function's folder and its event, and a part of the expected result.
 LIFE: list[tuple[str, dict[str, Any]]] = [
     ("register", {"outcome": "registered"}),
     ("temporal_create", {"repeated": False}),
     ("temporal_describe", {"match": "ours"}),
     ("api", {"statusCode": 200}),
+    ("reconcile", {"position": None}),
     ("temporal_delete", {"existed": True}),
     ("deregister", {"removed": True, "more": False, "holder": None}),
     ("register", {"outcome": "registered"}),

@@ -20,6 +20,8 @@ DEFINITIONS: dict[str, dict[str, Any]] = {
     path.name.removesuffix(".asl.json"): json.loads(path.read_text())
     for path in sorted((ROOT / "statemachine").glob("*.asl.json"))
 }
+# The machines of operations: each is an Express machine too, and a create's lease outlasts them.
+SAGAS = ("create_schedule", "delete_schedule")
 State = Mapping[str, Any]
 
 
@@ -29,11 +31,16 @@ def template(**parameters: str) -> Template:
 
 
 def states_of(definition: Mapping[str, Any]) -> Iterator[tuple[str, State]]:
-    """(name, state) for every state of a machine, also those in the branches of a Parallel state."""
+    """(name, state) for every state of a machine, also those in a Map or Parallel state."""
     for name, state in definition["States"].items():
         yield name, state
-        for branch in state.get("Branches", ()):
-            yield from states_of(branch)
+        for inner in inner_machines(state):
+            yield from states_of(inner)
+
+
+def inner_machines(state: State) -> list[Mapping[str, Any]]:
+    """The machines in a Map or Parallel state."""
+    return [state["ItemProcessor"]] if "ItemProcessor" in state else list(state.get("Branches", ()))
 
 
 def states() -> Iterator[tuple[str, State]]:
@@ -49,11 +56,11 @@ def tasks() -> dict[str, State]:
 
 
 def targets(state: State) -> Iterator[str]:
-    """The states that ``state`` can go to; of a Parallel state, also those where its branches begin."""
+    """The states that ``state`` can go to; of a Map or Parallel state, also those where what is in it begins."""
     for key in ("Next", "Default"):
         if key in state:
             yield state[key]
     for branch in (*state.get("Choices", ()), *state.get("Catch", ())):
         yield branch["Next"]
-    for branch in state.get("Branches", ()):
-        yield branch["StartAt"]
+    for inner in inner_machines(state):
+        yield inner["StartAt"]
