@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpec
 
 from tests.support import relationships
 from tests.support.api import eventually
@@ -168,6 +169,27 @@ def test_a_schedule_whose_owners_have_lost_the_agent_is_reported_or_paused_once(
     aged.loop.run_until_complete(handle.unpause(note="it has to run"))
     again = reconcile(aged, mode="repair", revoked="pause")
     assert again["kinds"] == {"revoked": {"found": 1, "repaired": 0, "left": 1}}
+    assert not aged.loop.run_until_complete(handle.describe()).schedule.state.paused
+
+
+def test_a_pause_that_meets_another_schedule_of_the_name_is_taken_back(aged: Stack) -> None:
+    """Temporal has no conditional pause: the schedule may be deleted and created again right before it."""
+    aged.create()
+    aged.disown("alice")
+
+    def created_again() -> None:
+        deleted_by_hand(aged)
+        action = ScheduleActionStartWorkflow("Report", id="report", task_queue="reports")
+        aged.loop.run_until_complete(
+            aged.scheduler.create_schedule(aged._id("daily"), Schedule(action, ScheduleSpec()))
+        )
+
+    aged.temporal.on_call("PatchSchedule", 1, created_again)
+    report = reconcile(aged, mode="repair", revoked="pause")
+
+    assert report["kinds"] == {"revoked": {"found": 1, "repaired": 0, "left": 1}}
+    assert aged.temporal.calls.count("PatchSchedule") == 2
+    handle = aged.scheduler.get_schedule_handle(aged._id("daily"))
     assert not aged.loop.run_until_complete(handle.describe()).schedule.state.paused
 
 

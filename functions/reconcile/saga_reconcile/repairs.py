@@ -19,6 +19,8 @@ from saga_spicedb import Removal, spicedb
 from saga_temporal import temporal
 
 PAUSE_NOTE = "paused by the reconciler: no owner may update the agent"
+# Temporal passes over an unpause without a note.
+_UNPAUSE_NOTE = "unpaused by the reconciler: it was paused in place of an earlier schedule"
 
 
 class Suspects:
@@ -130,7 +132,7 @@ class Suspects:
             return found is not None
         if found.scheduled.paused and found.scheduled.note == PAUSE_NOTE:
             # Another schedule has the name by now, and was paused in place of the one that was seen.
-            temporal().unpause(schedule_id, "", self._deadline)
+            temporal().unpause(schedule_id, _UNPAUSE_NOTE, self._deadline)
         return False
 
 

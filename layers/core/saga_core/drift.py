@@ -115,15 +115,15 @@ def find(
     if scheduled.created_at is None or now - scheduled.created_at < lease:
         return Waiting()
     creator = scheduled.memo.creator if scheduled.memo else None
+    agent_id, _ = ids.split_schedule_id(schedule_id)
     if registered is None:
         return finding(Kind.UNOWNED, Action.RESTORE) if creator else finding(Kind.UNMANAGED)
     if registered.fence is None:
-        agent_id, _ = ids.split_schedule_id(schedule_id)
         as_in_memo = creator is not None and creator in registered.owners and registered.parents == {agent_id}
         return finding(Kind.UNFENCED, Action.ADD_FENCE if as_in_memo else Action.NONE)
     if registered.fence != scheduled.registration:
         return finding(Kind.CONFLICTING, Action.REPLACE if creator else Action.REMOVE)
-    if not registered.parents:
+    if agent_id not in registered.parents:
         return finding(Kind.INCOMPLETE, Action.ADD_PARENT)
     if not registered.owners:
         return finding(Kind.OWNERLESS)
@@ -137,11 +137,12 @@ def revoked(
 ) -> Finding | None:
     """What to do about a schedule none of whose owners may update its agent; None if the reconciler has paused it.
 
-    ``note`` is the reconciler's. A schedule with another note was paused or unpaused by a person, who decides.
+    ``note`` is the reconciler's. A schedule with another note was paused or unpaused by a person, who decides. So was
+    one that has this note and is not paused.
     """
     if scheduled.paused and scheduled.note == note:
         return None
-    undecided = not scheduled.paused and scheduled.note in ("", note)
+    undecided = not scheduled.paused and not scheduled.note
     action = Action.PAUSE if pauses and undecided else Action.NONE
     return Finding(schedule_id, Kind.REVOKED, action, _detail(scheduled, registered))
 
