@@ -19,6 +19,7 @@ WAITING = "waiting"
 THERE = Scheduled(OURS, Memo(registration=OURS, creator=ALICE), NOW - LEASE, paused=False, note="")
 NO_CREATOR = replace(THERE, memo=Memo(registration=OURS))
 NO_MEMO = replace(THERE, memo=None)
+ODD_CREATORS = ("", "alice", "user:", "group:admins", "user:al ice", "user:*", f"user:{'a' * 1025}", "agent:weather")
 YOUNG = replace(THERE, created_at=NOW - LEASE + timedelta(microseconds=1))
 AGELESS = replace(THERE, created_at=None)
 
@@ -60,6 +61,19 @@ CASES: dict[str, tuple[Scheduled | None, Registered | None, str | tuple[Kind, Ac
     "no relationships, exactly as old as a lease": (THERE, None, (Kind.UNOWNED, Action.RESTORE)),
     "no relationships and no creator": (NO_CREATOR, None, (Kind.UNMANAGED, Action.NONE)),
     "no relationships and no memo": (NO_MEMO, None, (Kind.UNMANAGED, Action.NONE)),
+    **{
+        f"no relationships and the creator {creator[:20]!r}": (
+            replace(THERE, memo=Memo(registration=OURS, creator=creator)),
+            None,
+            (Kind.UNMANAGED, Action.NONE),
+        )
+        for creator in ODD_CREATORS
+    },
+    "no relationships and an odd registration": (
+        replace(THERE, memo=Memo(registration="not ours", creator=ALICE)),
+        None,
+        (Kind.UNMANAGED, Action.NONE),
+    ),
     "no parent_agent": (THERE, replace(WHOLE, parents=NOBODY), (Kind.INCOMPLETE, Action.ADD_PARENT)),
     "another agent as parent_agent": (
         THERE,

@@ -5,10 +5,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
-from saga_core import ids
+from saga_core import ids, limits
 from saga_core.drift import Kind
 from saga_core.ids import Subject
 from saga_core.requests import AgentId, Model
+from saga_reconcile.tally import MOST_ITEMS
 
 
 class Mode(StrEnum):
@@ -25,10 +26,19 @@ class Revoked(StrEnum):
     PAUSE = "pause"
 
 
+def is_ours(schedule_id: str) -> bool:
+    """Whether an id can be that of a schedule of this application."""
+    agent_id, separator, _ = schedule_id.partition(ids.SEPARATOR)
+    try:
+        ids.check_agent_id(agent_id)
+    except ValueError:
+        return False
+    return bool(separator) and len(agent_id) <= limits.NAME.most and ids.is_schedule_of(schedule_id, agent_id)
+
+
 def _schedule_id(value: str) -> str:
-    agent_id, name = ids.split_schedule_id(value)
-    if not ids.is_schedule_of(value, ids.check_agent_id(agent_id)):
-        raise ValueError(f"{name!r} is not a schedule name")
+    if not is_ours(value):
+        raise ValueError("must be {agent id}--{schedule name}")
     return value
 
 
@@ -49,6 +59,12 @@ def _subject(value: str) -> str:
     return value
 
 
+def _shards(value: int) -> int:
+    if value not in (1, 62):
+        raise ValueError("must be 1 or 62")
+    return value
+
+
 ScheduleId = Annotated[str, AfterValidator(_schedule_id)]
 Owner = Annotated[str, AfterValidator(_subject)]
 
@@ -59,11 +75,13 @@ class ReconcileRequest(Model):
     Attributes:
         mode: ``report`` writes nothing.
         agent_id, schedule_id: look at one agent's schedules alone, or at one schedule.
-        kinds: repair these alone; null for all.
+        kinds: repair these alone, and count these alone as what would be repaired; null for all.
         max_repairs: at most so many in this run.
         adopt: owners, ``user:<id>`` or ``service_account:<id>``, by the id of a schedule that has none.
         confirm: repair although it is much, if it is at most so many.
         revoked: whether schedules none of whose owners may update the agent are paused.
+        shards: 1, or 62 for one for each letter or digit that an id can begin with, side by side. Foreign ids that
+            begin otherwise are then not counted.
     """
 
     mode: Annotated[Mode, Field(strict=False)] = Mode.REPORT
@@ -74,6 +92,7 @@ class ReconcileRequest(Model):
     adopt: dict[ScheduleId, Owner] = Field(default_factory=dict, max_length=100)
     confirm: int | None = Field(default=None, ge=1)
     revoked: Annotated[Revoked, Field(strict=False)] = Revoked.REPORT
+    shards: Annotated[int, AfterValidator(_shards)] = 1
 
     @model_validator(mode="after")
     def _one_scope(self) -> Self:
@@ -87,11 +106,13 @@ class Shard(Model):
 
     Attributes:
         prefix: of their ids.
-        repairs: how many may still be repaired in it.
+        repairs: how many may be repaired in it.
+        items: how many findings are kept of it.
     """
 
     prefix: str
     repairs: int = 0
+    items: int = MOST_ITEMS
 
 
 class Position(Model):
@@ -101,11 +122,13 @@ class Position(Model):
         system: ``temporal`` first, then ``spicedb``.
         token: of the page, as that system gave it; base64 for Temporal.
         after: the suspect of the page that was looked at last; empty at its beginning.
+        last: the id with which SpiceDB's page before ended.
     """
 
     system: str = "temporal"
     token: str = ""
     after: str = ""
+    last: str = ""
 
 
 class ShardTally(Model):
@@ -133,4 +156,4 @@ class Step(Model):
     judged: dict[str, Any] | None = None
 
 
-__all__ = ["Mode", "Position", "ReconcileRequest", "Revoked", "Shard", "ShardTally", "Step", "subject"]
+__all__ = ["Mode", "Position", "ReconcileRequest", "Revoked", "Shard", "ShardTally", "Step", "is_ours", "subject"]

@@ -1,5 +1,6 @@
 """The steps of a reconciliation, and the handler of its Lambda function."""
 
+import string
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +11,9 @@ from saga_core.settings import SpiceDBSettings, call_settings
 from saga_reconcile.requests import Mode, Position, Shard, Step
 from saga_reconcile.sweep import Sweep
 from saga_reconcile.tally import MOST_ITEMS, Tally, merged, too_much
+
+# What an id of a schedule of ours can begin with.
+_BEGINNINGS = string.ascii_letters + string.digits
 
 
 @saga_step
@@ -34,8 +38,9 @@ def handler(event: Event, context: Context) -> Result:
 
 def _plan(step: Step) -> dict[str, Any]:
     request = step.request
-    prefix = request.schedule_id or (f"{request.agent_id}--" if request.agent_id else "")
-    return {"shards": [Shard(prefix=prefix).to_json()]}
+    scope = request.schedule_id or (f"{request.agent_id}--" if request.agent_id else "")
+    prefixes = _BEGINNINGS if request.shards > 1 and not scope else (scope,)
+    return {"shards": [Shard(prefix=each, items=MOST_ITEMS // len(prefixes)).to_json() for each in prefixes]}
 
 
 def _sweep(step: Step, deadline: Deadline) -> dict[str, Any]:
@@ -43,7 +48,7 @@ def _sweep(step: Step, deadline: Deadline) -> dict[str, Any]:
     if not shard.repairs:
         # A report, or the first of the two passes of a repair.
         request = request.model_copy(update={"mode": Mode.REPORT})
-    tally = Tally(step.tally, MOST_ITEMS)
+    tally = Tally(step.tally, shard.items)
     lease = timedelta(seconds=SpiceDBSettings.load().lease_seconds)
     following = Sweep(request, shard, tally, lease, deadline).run(step.position or Position())
     position = following.to_json() if following else None
@@ -58,15 +63,18 @@ def _judge(step: Step) -> dict[str, Any]:
     if stopped:
         logger.warning("nothing is repaired", reason=stopped)
         count("ReconcileStopped")
-    left, shards = request.max_repairs, []
+    left, repairs = request.max_repairs, {}
     for each in swept:
-        repairs = min(left, each.tally["would_repair"])
-        left -= repairs
-        shards.append(Shard(prefix=each.prefix, repairs=repairs).to_json())
+        if allowed := min(left, each.tally["would_repair"]):
+            repairs[each.prefix] = allowed
+            left -= allowed
     return {
         "repairs": wanted and stopped is None,
         "stopped": stopped,
-        "shards": [shard for shard in shards if shard["repairs"]],
+        "shards": [
+            Shard(prefix=prefix, repairs=allowed, items=MOST_ITEMS // len(repairs)).to_json()
+            for prefix, allowed in repairs.items()
+        ],
         "would_repair": whole.would_repair,
     }
 

@@ -11,11 +11,11 @@ from datetime import timedelta
 
 from saga_core import ids
 from saga_core.deadlines import Deadline
-from saga_core.drift import Action, Finding, Waiting
+from saga_core.drift import Action, Finding, Waiting, creator_of
 from saga_core.ids import Subject
 from saga_core.steps import Memo
-from saga_reconcile.repairs import Suspects, stored_subject
-from saga_reconcile.requests import Mode, Position, ReconcileRequest, Shard
+from saga_reconcile.repairs import Suspects
+from saga_reconcile.requests import Mode, Position, ReconcileRequest, Shard, is_ours
 from saga_reconcile.tally import Tally
 from saga_spicedb import spicedb
 from saga_temporal import temporal
@@ -49,42 +49,42 @@ class Sweep:
 
     def _schedules(self, position: Position) -> Position:
         page = temporal().sweep(self._shard.prefix, PAGE, base64.b64decode(position.token), self._deadline)
-        ours = {id_: memo for id_, memo in page.entries.items() if self._is_ours(id_)}
-        # Lists of some databases ignore case: what begins otherwise is another shard's.
-        here = [id_ for id_ in page.entries if id_.startswith(self._shard.prefix)]
-        if not position.after:
-            self._tally.foreign(len(here) - len(ours))
-            self._tally.seen["schedules"] += len(ours)
-        if last := self._look_at(self._incomplete(ours), position.after):
+        ours = self._ours(page.entries, position, "schedules")
+        if last := self._look_at(self._incomplete({id_: page.entries[id_] for id_ in ours}), position.after):
             return position.model_copy(update={"after": last})
         token = base64.b64encode(page.following).decode()
         return Position(token=token) if token else Position(system="spicedb")
 
     def _registered(self, position: Position) -> Position | None:
         page = spicedb().registrations.sweep(self._shard.prefix, position.token, self._deadline)
-        ours = [id_ for id_ in page.schedule_ids if self._is_ours(id_)]
-        if not position.after:
-            self._tally.foreign(len(page.schedule_ids) - len(ours))
-            self._tally.seen["registrations"] += len(ours)
+        # The relationships of one schedule can go over the end of a page.
+        ours = self._ours([id_ for id_ in page.schedule_ids if id_ != position.last], position, "registrations")
         there = temporal().existing(ours, self._deadline) if ours else set()
         if last := self._look_at([id_ for id_ in ours if id_ not in there], position.after):
             return position.model_copy(update={"after": last})
-        return Position(system="spicedb", token=page.cursor) if page.cursor else None
+        if not page.cursor:
+            return None
+        return Position(system="spicedb", token=page.cursor, last=page.schedule_ids[-1])
 
-    def _is_ours(self, schedule_id: str) -> bool:
-        if self._request.schedule_id:
-            return schedule_id == self._request.schedule_id
-        agent_id, separator, _ = schedule_id.partition(ids.SEPARATOR)
-        return bool(separator) and schedule_id.startswith(self._shard.prefix) and is_ours(schedule_id, agent_id)
+    def _ours(self, listed: Iterable[str], position: Position, system: str) -> list[str]:
+        """The ids of the shard that can be ours. All ids are counted when a page is begun, and not when it goes on."""
+        # Lists of some databases ignore case: what begins otherwise is another shard's.
+        only, prefix = self._request.schedule_id, self._shard.prefix
+        here = [id_ for id_ in listed if (id_ == only if only else id_.startswith(prefix))]
+        ours = [id_ for id_ in here if is_ours(id_)]
+        if not position.after:
+            self._tally.foreign(len(here) - len(ours))
+            self._tally.seen[system] += len(ours)
+        return ours
 
     def _incomplete(self, memos: Mapping[str, Memo | None]) -> list[str]:
         """The schedules of which not everything is in SpiceDB, or whose creator may not update the agent any more."""
         asked: dict[str, list[tuple[str, str, str, Subject]]] = {}
         for schedule_id, memo in memos.items():
-            if memo is None or memo.creator is None:
+            creator = creator_of(memo)
+            if memo is None or creator is None:
                 continue
             agent_id, _ = ids.split_schedule_id(schedule_id)
-            creator = stored_subject(memo.creator)
             asked[schedule_id] = [
                 ("agent_schedule", schedule_id, "owner", creator),
                 ("agent_schedule", schedule_id, "parent_agent", Subject("agent", agent_id)),
@@ -113,24 +113,15 @@ class Sweep:
             if isinstance(found, Waiting):
                 self._tally.waiting += 1
             elif found is not None:
-                self._tally.add(found, repaired=self._may_repair(found) and self._repaired(found))
+                wanted = self._request.kinds is None or found.kind in self._request.kinds
+                repaired = wanted and self._may_repair(found) and self._repaired(found)
+                self._tally.add(found, wanted=wanted, repaired=repaired)
         return ""
 
     def _may_repair(self, finding: Finding) -> bool:
-        kinds = self._request.kinds
-        wanted = kinds is None or finding.kind in kinds
-        return self._request.mode is Mode.REPAIR and finding.action is not Action.NONE and wanted and self._left > 0
+        return self._request.mode is Mode.REPAIR and finding.action is not Action.NONE and self._left > 0
 
     def _repaired(self, finding: Finding) -> bool:
         repaired = self._suspects.repair(finding)
         self._left -= repaired
         return repaired
-
-
-def is_ours(schedule_id: str, agent_id: str) -> bool:
-    """Whether an id can be that of a schedule of this application."""
-    try:
-        ids.check_agent_id(agent_id)
-    except ValueError:
-        return False
-    return ids.is_schedule_of(schedule_id, agent_id)

@@ -1,12 +1,16 @@
 """What a sweep has seen, found and done, as it travels through the machine."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from saga_core import limits
 from saga_core.drift import Action, Finding, Kind
 
-# Items in a report. All of a report has to fit into the state of an execution.
+# Items in a report, and the bytes that one may have on average. The state of an execution holds 262,144 bytes: the
+# input, and what both passes have counted in every shard.
 MOST_ITEMS = 100
+ITEM_BYTES = 600
 # A run that would repair a larger part than this of what it saw stops, unless it is few in number.
 MOST_SHARE = 0.05
 FEW = 20
@@ -16,7 +20,7 @@ class Tally:
     """Counts of one shard, or of all."""
 
     def __init__(self, counted: Mapping[str, Any] | None = None, items: int = MOST_ITEMS) -> None:
-        """Go on from what `to_json` gave; keep at most ``items`` findings."""
+        """Go on from what `to_json` gave; keep at most ``items`` findings, and no more than they may have bytes."""
         counted = counted or {}
         self._most_items = items
         self.seen: dict[str, int] = {"schedules": 0, "registrations": 0, **counted.get("seen", {})}
@@ -27,12 +31,12 @@ class Tally:
         self.items: list[Any] = list(counted.get("items", ()))
         self.items_left_out: int = counted.get("items_left_out", 0)
 
-    def add(self, finding: Finding, *, repaired: bool) -> None:
-        """Count a finding."""
+    def add(self, finding: Finding, *, wanted: bool, repaired: bool) -> None:
+        """Count a finding; ``wanted`` is whether the run may repair its kind."""
         counts = self.kinds.setdefault(finding.kind, {"found": 0, "repaired": 0, "left": 0})
         counts["found"] += 1
         counts["repaired" if repaired else "left"] += 1
-        self.would_repair += finding.action is not Action.NONE
+        self.would_repair += wanted and finding.action is not Action.NONE
         self.repaired += repaired
         item = {"schedule_id": finding.schedule_id, "kind": finding.kind, "detail": dict(finding.detail)}
         self._keep({**item, "action": f"{finding.action}: done" if repaired else finding.action})
@@ -45,7 +49,8 @@ class Tally:
             counts["left"] += number
 
     def _keep(self, item: Any) -> None:
-        if len(self.items) < self._most_items:
+        size = limits.size(json.dumps([*self.items, item]))
+        if len(self.items) < self._most_items and size <= ITEM_BYTES * self._most_items:
             self.items.append(item)
         else:
             self.items_left_out += 1

@@ -1,5 +1,6 @@
 """Drift: where Temporal and SpiceDB do not agree about a schedule, what that is, and what mends it. Pure functions."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,7 +8,11 @@ from enum import StrEnum
 from typing import Any
 
 from saga_core import ids
+from saga_core.ids import Subject
 from saga_core.steps import Memo
+
+_STORED_ID = r"[A-Za-z0-9/_|\-=+]{1,1024}"
+_STORED_CREATOR = re.compile(f"(user|service_account):({_STORED_ID})")
 
 
 class Kind(StrEnum):
@@ -87,6 +92,18 @@ class Finding:
     detail: Mapping[str, Any]
 
 
+def creator_of(memo: Memo | None) -> Subject | None:
+    """Who created a schedule, by its memo.
+
+    None where the memo names nobody, or has a creator or a registration that this application does not write: any tool
+    can write a memo, and SpiceDB refuses every call that has such an id in it.
+    """
+    match = _STORED_CREATOR.fullmatch(memo.creator) if memo and memo.creator else None
+    if memo is None or match is None or not re.fullmatch(_STORED_ID, memo.registration):
+        return None
+    return Subject(match[1], match[2])
+
+
 class Waiting:
     """The schedule is too young, or an operation on it is in flight: nothing is said about it yet."""
 
@@ -114,12 +131,12 @@ def find(
     # A create that has ended in trouble may still compensate, until its lease would be over.
     if scheduled.created_at is None or now - scheduled.created_at < lease:
         return Waiting()
-    creator = scheduled.memo.creator if scheduled.memo else None
+    creator = creator_of(scheduled.memo)
     agent_id, _ = ids.split_schedule_id(schedule_id)
     if registered is None:
         return finding(Kind.UNOWNED, Action.RESTORE) if creator else finding(Kind.UNMANAGED)
     if registered.fence is None:
-        as_in_memo = creator is not None and creator in registered.owners and registered.parents == {agent_id}
+        as_in_memo = creator and str(creator) in registered.owners and registered.parents == {agent_id}
         return finding(Kind.UNFENCED, Action.ADD_FENCE if as_in_memo else Action.NONE)
     if registered.fence != scheduled.registration:
         return finding(Kind.CONFLICTING, Action.REPLACE if creator else Action.REMOVE)
@@ -127,7 +144,7 @@ def find(
         return finding(Kind.INCOMPLETE, Action.ADD_PARENT)
     if not registered.owners:
         return finding(Kind.OWNERLESS)
-    if creator and creator not in registered.owners:
+    if creator and str(creator) not in registered.owners:
         return finding(Kind.OTHER_OWNER)
     return None
 
@@ -150,10 +167,10 @@ def revoked(
 def _detail(scheduled: Scheduled | None, registered: Registered | None) -> dict[str, Any]:
     detail: dict[str, Any] = {}
     if scheduled:
-        memo = scheduled.memo
+        memo, creator = scheduled.memo, creator_of(scheduled.memo)
         detail["created_at"] = scheduled.created_at.isoformat() if scheduled.created_at else None
         detail["registration"] = scheduled.registration
-        detail["creator"] = memo.creator if memo else None
+        detail["creator"] = str(creator) if creator else None
         detail["execution_id"] = memo.execution_id if memo else None
     if registered:
         detail["fence"] = registered.fence
