@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from authzed.api.v1 import Consistency, InsecureClient, ReadRelationshipsRequest, RelationshipFilter
+from authzed.api.v1 import InsecureClient
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
@@ -36,10 +36,9 @@ from saga_core.errors import TemporalUnavailable
 from saga_spicedb import spicedb
 from saga_temporal import temporal
 from tests.saga.storm_executions import ExecutionRequest, ExecutionResult
-from tests.support import schedulers
+from tests.support import relationships, schedulers
 from tests.support.ports import free_port
 from tests.support.proxy import FaultProxy, fault_proxy
-from tests.support.relationships import remove_all
 from tests.support.saga_stack import APPS
 
 if TYPE_CHECKING:
@@ -135,21 +134,11 @@ class Storm:
 
     def end_leases(self) -> None:
         """Remove every lease, as if it had expired."""
-        remove_all(self.authorization, relation="creating")
+        relationships.remove_all(self.authorization, relation="creating")
 
     def held(self) -> dict[str, set[str]]:
         """What SpiceDB holds for schedules: ``relation@subject`` by schedule."""
-        everything = ReadRelationshipsRequest(
-            consistency=Consistency(fully_consistent=True),
-            relationship_filter=RelationshipFilter(resource_type="agent_schedule"),
-        )
-        held: dict[str, set[str]] = {}
-        for reply in self.authorization.ReadRelationships(everything, timeout=5):
-            relationship, subject = reply.relationship, reply.relationship.subject.object
-            held.setdefault(relationship.resource.object_id, set()).add(
-                f"{relationship.relation}@{subject.object_type}:{subject.object_id}"
-            )
-        return held
+        return relationships.all_of(self.authorization)
 
     def scheduled(self) -> dict[str, dict[str, Any]]:
         """The memo of every schedule in Temporal, by its id."""

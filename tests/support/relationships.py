@@ -1,4 +1,4 @@
-"""Writes relationships straight to SpiceDB, past the proxies, as an operator does.
+"""Reads and writes relationships straight in SpiceDB, past the proxies, as an operator does.
 
 A relationship is a text, ``resource:id#relation@subject:id``; its ids are already encoded.
 """
@@ -30,6 +30,20 @@ def touch(client: InsecureClient, *texts: str, expires_at: datetime | None = Non
 def remove(client: InsecureClient, *texts: str) -> None:
     """Remove relationships in one transaction; those that do not exist are ignored."""
     _write(client, RelationshipUpdate.OPERATION_DELETE, texts, None)
+
+
+def all_of(client: InsecureClient, resource_type: str = "agent_schedule") -> dict[str, set[str]]:
+    """Every relationship of the objects of a type: ``relation@subject:id``, by the object's id."""
+    everything = ReadRelationshipsRequest(
+        consistency=Consistency(fully_consistent=True),
+        relationship_filter=RelationshipFilter(resource_type=resource_type),
+    )
+    found: dict[str, set[str]] = {}
+    for response in client.ReadRelationships(everything, timeout=_RPC_SECONDS):
+        relationship, subject = response.relationship, response.relationship.subject.object
+        of_object = found.setdefault(relationship.resource.object_id, set())
+        of_object.add(f"{relationship.relation}@{subject.object_type}:{subject.object_id}")
+    return found
 
 
 def remove_all(client: InsecureClient, *, schedule_id: str = "", relation: str = "") -> None:

@@ -18,6 +18,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from functions.compensate import app as compensate
 from functions.deregister import app as deregister
+from functions.reconcile import app as reconcile
 from functions.register import app as register
 from functions.temporal_create import app as temporal_create
 from functions.temporal_delete import app as temporal_delete
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
 RPC_SECONDS = "0.5"
-APPS = (register, temporal_create, temporal_describe, compensate, temporal_delete, deregister)
+APPS = (register, temporal_create, temporal_describe, compensate, temporal_delete, deregister, reconcile)
 # The states that are in a branch of a Parallel state.
 IN_BRANCHES = {name for machine in DEFINITIONS.values() for name, _ in states_of(machine)} - {
     name for machine in DEFINITIONS.values() for name in machine["States"]
