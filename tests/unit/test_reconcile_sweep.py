@@ -76,8 +76,8 @@ def test_a_sweep_that_is_cut_anywhere_goes_on_and_counts_everything_once(
     whole, cut = Tally(), Tally()
 
     def deadline(calls: int) -> Deadline:
-        """Every call takes a second. A page begins where 20 s are left."""
-        return Deadline(engines.calls.total() + calls + 19, per_call=1, now=lambda: engines.calls.total())
+        """Every call takes a second. A page begins where 35 s are left."""
+        return Deadline(engines.calls.total() + calls + 34, per_call=1, now=lambda: engines.calls.total())
 
     with engines.behind_the_reconciler():
         assert sweep.Sweep(request, shard, whole, LEASE, deadline(10_000)).run(Position()) is None
