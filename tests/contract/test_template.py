@@ -126,7 +126,7 @@ def test_every_state_that_raises_an_alarm_is_counted_and_so_is_every_metric_of_a
     own = {alarm["MetricName"] for alarm in alarms if alarm.get("Namespace") == namespace}
     filters = template().properties("AWS::Logs::MetricFilter").values()
     from_states = {each["MetricTransformations"][0]["MetricName"] for each in filters}
-    written = "".join(path.read_text() for path in sorted((ROOT / "functions").glob("*/app.py")))
+    written = "".join(path.read_text() for path in sorted((ROOT / "functions").rglob("*.py")))
     assert own <= from_states | set(re.findall(r'count\("(\w+)"', written))
     (unowned,) = (alarm for alarm in alarms if alarm.get("MetricName") == "UnownedFound")
     (service,) = {function.environment["POWERTOOLS_SERVICE_NAME"] for function in FUNCTIONS.values()}

@@ -1,6 +1,6 @@
 """The reconciler on the real engines: each kind of drift is found and repaired, and nothing else is touched."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,15 +12,17 @@ from tests.support.saga_stack import Stack
 
 
 @pytest.fixture
-def aged(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+def aged(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """The stack, with a lease of a second, so that schedules are soon old enough to be repaired."""
     monkeypatch.setenv("LEASE_SECONDS", "1")
-    return stack
+    stack.reconnect()
+    yield stack
+    stack.reconnect()
 
 
-def reconcile(stack: Stack, **request: Any) -> dict[str, Any]:
-    """The output of a run for the stack's agent, once no schedule is too young."""
-    eventually(lambda: _run(stack)["waiting"], lambda waiting: waiting == 0)
+def reconcile(stack: Stack, schedules: int = 1, **request: Any) -> dict[str, Any]:
+    """The output of a run for the stack's agent, once the list has so many schedules, and none is too young."""
+    eventually(lambda: _run(stack), lambda report: (report["waiting"], report["seen"]["schedules"]) == (0, schedules))
     return _run(stack, **request)
 
 
@@ -102,16 +104,16 @@ def test_relationships_of_a_schedule_that_is_gone_are_removed(aged: Stack) -> No
     aged.grant("viewer", "user:bob")
     deleted_by_hand(aged)
 
-    assert found(reconcile(aged)) == {"daily": "orphan"}
-    assert reconcile(aged, mode="repair")["kinds"] == {"orphan": {"found": 1, "repaired": 1, "left": 0}}
+    assert found(reconcile(aged, 0)) == {"daily": "orphan"}
+    assert reconcile(aged, 0, mode="repair")["kinds"] == {"orphan": {"found": 1, "repaired": 1, "left": 0}}
     assert aged.held() == {}
 
 
 def test_a_grant_without_a_schedule_and_without_a_fence_is_removed(aged: Stack) -> None:
     aged.grant("viewer", "user:bob")
 
-    assert found(reconcile(aged)) == {"daily": "unfenced"}
-    reconcile(aged, mode="repair")
+    assert found(reconcile(aged, 0)) == {"daily": "unfenced"}
+    reconcile(aged, 0, mode="repair")
     assert aged.held() == {}
 
 
@@ -210,14 +212,53 @@ def test_more_repairs_than_expected_stop_before_the_first(aged: Stack) -> None:
         aged.remove_all(f"s{number}")
     aged.create()
 
-    stopped = reconcile(aged, mode="repair")
+    stopped = reconcile(aged, 23, mode="repair")
     assert stopped["stopped"].startswith("22 repairs are more than 20")
     assert stopped["kinds"] == {"unowned": {"found": 22, "repaired": 0, "left": 22}}
-    some = reconcile(aged, mode="repair", confirm=22, max_repairs=5)
+    some = reconcile(aged, 23, mode="repair", confirm=22, max_repairs=5)
     assert some["kinds"]["unowned"] == {"found": 22, "repaired": 5, "left": 17}
     assert some["stopped"].startswith("max_repairs: 5 of 22")
-    assert reconcile(aged, mode="repair")["kinds"]["unowned"]["repaired"] == 17
-    assert reconcile(aged)["kinds"] == {}
+    assert reconcile(aged, 23, mode="repair")["kinds"]["unowned"]["repaired"] == 17
+    assert reconcile(aged, 23)["kinds"] == {}
+
+
+def test_a_repair_is_judged_by_the_kinds_that_it_is_asked_for(aged: Stack) -> None:
+    for number in range(22):
+        aged.create(aged.request(f"s{number}"))
+        aged.remove_all(f"s{number}")
+    aged.grant("viewer", "user:bob")
+
+    repaired = reconcile(aged, 22, mode="repair", kinds=["unfenced"])
+
+    assert (repaired["would_repair"], repaired["stopped"]) == (1, None)
+    assert repaired["kinds"]["unfenced"] == {"found": 1, "repaired": 1, "left": 0}
+    assert repaired["kinds"]["unowned"] == {"found": 22, "repaired": 0, "left": 22}
+
+
+def test_relationships_that_fill_pages_are_one_registration(aged: Stack) -> None:
+    for first in (0, 600):
+        viewers = (f"agent_schedule:{aged._id('daily')}#viewer@user:u-{first + number}" for number in range(600))
+        relationships.touch(aged.authorization, *viewers)
+    aged.create(aged.request("weekly"))
+
+    report = reconcile(aged)
+
+    assert report["seen"] == {"schedules": 1, "registrations": 2}
+    assert report["kinds"] == {"unfenced": {"found": 1, "repaired": 0, "left": 1}}
+
+
+def test_a_run_for_one_schedule_says_nothing_about_those_whose_ids_begin_alike(aged: Stack) -> None:
+    for name in ("daily", "daily-2"):
+        aged.create(aged.request(name))
+        aged.remove_all(name)
+
+    request = {"agent_id": None, "schedule_id": aged._id("daily")}
+    report = eventually(
+        lambda: _run(aged, **request), lambda report: (report["waiting"], report["seen"]["schedules"]) == (0, 1)
+    )
+
+    assert report["seen"] == {"schedules": 1, "registrations": 0}
+    assert report["kinds"] == {"unowned": {"found": 1, "repaired": 0, "left": 1}}
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,15 @@ from local.stack.endpoints import Endpoints
 from local.stack.process import Child
 from local.stack.scheduler import Scheduler
 from saga_core.deadlines import Deadline
-from saga_core.errors import TemporalUnavailable
 from saga_temporal import temporal
 from tests.support import relationships
-from tests.support.api import eventually
 from tests.support.population import (
     aged,
     counts_of,
     delete_schedules,
     kinds_of,
     own_stack,
+    patiently,
     populate,
     reconcile,
     settled,
@@ -79,15 +78,7 @@ class Database:
             child.stop()
         act()
         self._running = self._start()
-        eventually(self._answers, bool, seconds=60)
-
-    @staticmethod
-    def _answers() -> bool:
-        try:
-            temporal().describe("agent--nothing", Deadline(time.monotonic() + 2, per_call=2))
-        except TemporalUnavailable:
-            return False
-        return True
+        patiently(lambda: temporal().describe("agent--nothing", Deadline(time.monotonic() + 2, per_call=2)))
 
 
 @dataclass

@@ -5,10 +5,10 @@ They are written straight into both engines, which is faster than the state mach
 
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -17,6 +17,7 @@ from local.stack.endpoints import Endpoints
 from local.stack.parts import ROOT, parameters
 from saga_core import ids
 from saga_core.deadlines import Deadline
+from saga_core.errors import TemporalUnavailable
 from saga_core.requests import CreateRequest
 from saga_core.steps import Memo
 from saga_temporal import temporal
@@ -24,6 +25,8 @@ from tests.support import relationships
 from tests.support.api import eventually
 from tests.support.proxy import fault_proxy
 from tests.support.saga_stack import Stack, fresh, serving
+
+T = TypeVar("T")
 
 _AT_ONCE = 10
 _BATCH = 900  # relationships; a write takes a thousand
@@ -47,6 +50,16 @@ def own_stack(endpoints: Endpoints, lease_seconds: int) -> Iterator[Stack]:
                 yield stack
 
 
+def patiently(ask: Callable[[], T]) -> T:
+    """The result of a call to Temporal, which is repeated while Temporal does not answer."""
+    ends_at = time.monotonic() + _SECONDS
+    while True:
+        try:
+            return ask()
+        except TemporalUnavailable:
+            assert time.monotonic() < ends_at, "Temporal does not answer"
+
+
 def add_schedules(schedule_ids: Iterable[str], creator: str | None = "user:alice") -> dict[str, str]:
     """Make schedules in Temporal alone. Returns their registrations, by id."""
     deadline = Deadline(time.monotonic() + _SECONDS, per_call=60)
@@ -56,13 +69,13 @@ def add_schedules(schedule_ids: Iterable[str], creator: str | None = "user:alice
         schedule = {"name": name, "workflow_name": "Report", "task_queue": "reports", "interval_seconds": 86_400}
         memo = Memo(version=2, registration=uuid.uuid4().hex * 2, creator=creator)
         request = CreateRequest.parse({"agent_id": agent, "schedule": schedule})
-        temporal().create(request, memo, deadline, holds_name=False)
+        patiently(lambda: temporal().create(request, memo, deadline, holds_name=False))
         return schedule_id, memo.registration
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         made = dict(pool.map(create, schedule_ids))
         # Temporal describes a schedule only when it has begun its work on it, and on all of these before.
-        list(pool.map(lambda schedule_id: temporal().describe(schedule_id, deadline), [*made][-_AT_ONCE:]))
+        list(pool.map(lambda id_: patiently(lambda: temporal().describe(id_, deadline)), [*made][-_AT_ONCE:]))
         return made
 
 
@@ -70,8 +83,7 @@ def delete_schedules(schedule_ids: Iterable[str]) -> None:
     """Delete schedules in Temporal alone, as another tool does."""
     deadline = Deadline(time.monotonic() + _SECONDS, per_call=60)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        deleted = list(pool.map(lambda schedule_id: temporal().delete(schedule_id, deadline), schedule_ids))
-    assert all(deleted)
+        list(pool.map(lambda id_: patiently(lambda: temporal().delete(id_, deadline)), schedule_ids))
 
 
 def registration_of(schedule_id: str, registration: str, owner: str = "user:alice") -> set[str]:

@@ -148,13 +148,15 @@ class Stack:
 
     def interrupt(self, request: Mapping[str, Any], at: str) -> Ended:
         """Run the create machine and stop it in ``at``, CreateSchedule or ReadBack, before it has done anything."""
-        name = str(uuid.uuid4())
-        arn = f"{state_machine_arn('create-schedule').replace(':stateMachine:', ':execution:')}:{name}"
         self.temporal.inject({"CreateSchedule": "CreateSchedule", "ReadBack": "DescribeSchedule"}[at], Fault.REFUSED)
-        self.on_wait(at, lambda: self.sfn.stop_execution(executionArn=arn))
-        self.sfn.start_execution(
-            stateMachineArn=state_machine_arn("create-schedule"), name=name, input=json.dumps(request)
-        )
+        return self.run_until_wait("create-schedule", request, at)
+
+    def run_until_wait(self, machine: str, request: object, state: str) -> Ended:
+        """Run a machine and stop it where it waits in ``state`` before a retry."""
+        name = str(uuid.uuid4())
+        arn = f"{state_machine_arn(machine).replace(':stateMachine:', ':execution:')}:{name}"
+        self.on_wait(state, lambda: self.sfn.stop_execution(executionArn=arn))
+        self.sfn.start_execution(stateMachineArn=state_machine_arn(machine), name=name, input=json.dumps(request))
         return self.ended(arn)
 
     def delete(self, name: str = "daily") -> Ended:
