@@ -213,6 +213,7 @@ def driven() -> Iterator[pytest.MonkeyPatch]:
         for module in (repairs, sweep):
             patch.setattr(module, "spicedb", lambda: spicedb)
             patch.setattr(module, "temporal", lambda: temporal)
+        patch.setattr(sweep, "count", lambda _metric: None)
         patch.setattr(repairs, "_now", lambda: _Context.now)
         patch.setattr(settings.SpiceDBSettings, "load", lambda: SimpleNamespace(lease_seconds=LEASE.total_seconds()))
         patch.setattr(messages, "BATCH", MOST_DELETED)

@@ -271,8 +271,8 @@ def is_left(ending: Ending) -> bool:
         return True
     if (ending.cause or "").startswith("outcome unverified"):
         return True
-    # Of a delete; and of a reconciler that failed.
-    return any(words in (ending.output or "") for words in ('"deregistered":false', '"error":'))
+    # Of a delete; and of a reconciler that failed, or has not come to its end.
+    return any(words in (ending.output or "") for words in ('"deregistered":false', '"error":', '"position":{'))
 
 
 def live(state: spicedb_model.State) -> spicedb_model.State:

@@ -21,12 +21,12 @@ NOW = START.timestamp()
 LONG_AGO = NOW - 100 * LEASE.total_seconds()
 
 
-def _one_task(function: str, payload: Json) -> Json:
+def _one_task(function: str, payload: Json, selector: Json) -> Json:
     """A definition of one task."""
     task = {
         "Type": "Task",
         "Parameters": {"FunctionName": f"${{{function}FunctionArn}}", "Payload": payload},
-        "ResultSelector": {},
+        "ResultSelector": selector,
         "ResultPath": "$.result",
         "Retry": [],
         "Catch": [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": "Done"}],
@@ -44,10 +44,11 @@ _SWEEP = {
     "request.$": "$$.Execution.Input",
     "shard": {"prefix": "", "repairs": 100},
 }
+_SWEPT = {"position.$": "$.Payload.position"}
 OTHERS: Json = {
-    BY_HAND: _one_task("TemporalDelete", {"execution_id.$": "$$.Execution.Id", "request.$": "$$.Execution.Input"}),
-    RECONCILE: _one_task("Reconcile", _SWEEP),
-    RECONCILE_LATER: _one_task("ReconcileLater", _SWEEP),
+    BY_HAND: _one_task("TemporalDelete", {"execution_id.$": "$$.Execution.Id", "request.$": "$$.Execution.Input"}, {}),
+    RECONCILE: _one_task("Reconcile", _SWEEP, _SWEPT),
+    RECONCILE_LATER: _one_task("ReconcileLater", _SWEEP, _SWEPT),
 }
 
 
