@@ -82,22 +82,9 @@ class Storm:
         assert self.running() == []
 
     def perform(self, request: ExecutionRequest) -> ExecutionResult:
-        """Run one execution to its end, as its callers do: Express in one call, Standard by polling."""
+        """Run one execution of a create or a delete."""
         self.begun.append(request)
-        arguments: Any = {
-            "stateMachineArn": state_machine_arn(request.machine),
-            "name": str(uuid.uuid4()),
-            "input": json.dumps(request.body),
-        }
-        described: Any
-        if request.machine.endswith("-express"):
-            described = self.sfn.start_sync_execution(**arguments)
-        else:
-            arn = self.sfn.start_execution(**arguments)["executionArn"]
-            pause = 0.05
-            while (described := self.sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
-                time.sleep(pause)
-                pause = min(0.4, pause * 1.5)
+        described = self._execute(request.machine, request.body)
         assert described["status"] in ("SUCCEEDED", "FAILED"), described
         return ExecutionResult(
             request=request,
@@ -108,6 +95,30 @@ class Storm:
             error=described.get("error", ""),
             cause=described.get("cause", ""),
         )
+
+    def reconcile(self, **request: Any) -> dict[str, Any]:
+        """Run the reconciler. Returns its report, or ``{error}`` if it failed."""
+        described = self._execute("reconcile-schedules", request)
+        if described["status"] == "FAILED":
+            return {"error": described["error"]}
+        report: dict[str, Any] = json.loads(described["output"])
+        return report
+
+    def _execute(self, machine: str, body: Mapping[str, Any]) -> Any:
+        """Run one execution to its end, as its callers do: Express in one call, Standard by polling."""
+        arguments: Any = {
+            "stateMachineArn": state_machine_arn(machine),
+            "name": str(uuid.uuid4()),
+            "input": json.dumps(body),
+        }
+        if machine.endswith("-express"):
+            return self.sfn.start_sync_execution(**arguments)
+        arn = self.sfn.start_execution(**arguments)["executionArn"]
+        pause = 0.05
+        while (described := self.sfn.describe_execution(executionArn=arn))["status"] == "RUNNING":
+            time.sleep(pause)
+            pause = min(0.4, pause * 1.5)
+        return described
 
     def running(self) -> list[str]:
         """The executions that are not over."""

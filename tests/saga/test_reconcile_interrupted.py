@@ -24,11 +24,13 @@ Held = dict[str, dict[str, str]]
 
 @pytest.fixture
 def damaged(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stack, Held]]:
-    """The stack with the damage, and what SpiceDB has to hold when it is repaired."""
+    """The stack with the damage, and what SpiceDB has to hold when it is repaired. Calls wait for what they meet."""
     monkeypatch.setenv("LEASE_SECONDS", "1")
+    monkeypatch.setenv("RPC_TIMEOUT_SECONDS", "60")
+    call_settings.cache_clear()
     stack.reconnect()
     for name in KINDS:
-        stack.create(stack.request(name))
+        assert stack.create(stack.request(name)).status == "SUCCEEDED"
         stack.end_lease(name)
     mended = {name: stack.held(name) for name in KINDS} | {"orphan": {}}
     fence = mended["conflicting"]["registered_by"]
@@ -42,6 +44,7 @@ def damaged(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Sta
     stack.spicedb.clear()
     stack.temporal.clear()
     yield stack, mended
+    call_settings.cache_clear()
     stack.reconnect()
 
 
@@ -116,6 +119,18 @@ def test_a_call_that_fails_changes_nothing_about_a_report(damaged: tuple[Stack, 
             assert report(stack) == undisturbed, (method, number)
 
 
+def test_a_call_that_fails_costs_nothing_of_what_was_looked_at_before(damaged: tuple[Stack, Held]) -> None:
+    stack, _ = damaged
+    # Of the three suspects in Temporal the last one.
+    stack.temporal.inject("DescribeSchedule", Fault.REFUSED, at=3)
+
+    ended = stack.run("reconcile-schedules", {"agent_id": stack.agent})
+
+    assert counts_of(ended.output) == KINDS
+    assert stack.waits(ended) == []
+    assert stack.temporal.calls.count("DescribeSchedule") == len(KINDS) + 1
+
+
 @pytest.mark.parametrize("mode", ["report", "repair"])
 @pytest.mark.parametrize(
     ("engine", "error"), [("spicedb", "AuthorizationUnavailable"), ("temporal", "TemporalUnavailable")]
@@ -133,20 +148,11 @@ def test_an_engine_that_is_down_fails_a_run_and_is_no_drift(
     assert {name: stack.held(name) for name in mended} == before
 
 
-@pytest.fixture
-def patient(damaged: tuple[Stack, Held], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stack, Held]]:
-    """The same; calls wait for what happens in their middle."""
-    monkeypatch.setenv("RPC_TIMEOUT_SECONDS", "60")
-    call_settings.cache_clear()
-    yield damaged
-    call_settings.cache_clear()
-
-
 @pytest.mark.parametrize(("method", "number"), [("CheckBulkPermissions", 2), *WRITES])
 def test_a_second_reconciler_that_mends_all_in_the_middle_of_a_call_does_no_harm(
-    patient: tuple[Stack, Held], method: str, number: int
+    damaged: tuple[Stack, Held], method: str, number: int
 ) -> None:
-    stack, mended = patient
+    stack, mended = damaged
     others: list[dict[str, Any]] = []
     stack.spicedb.on_call(method, number, lambda: others.append(report(stack, mode="repair")))
 
@@ -166,8 +172,8 @@ def test_two_reconcilers_side_by_side_mend_what_one_would_mend(damaged: tuple[St
     assert_mended(stack, mended)
 
 
-def test_a_delete_in_the_middle_of_a_restore_leaves_nothing(patient: tuple[Stack, Held]) -> None:
-    stack, mended = patient
+def test_a_delete_in_the_middle_of_a_restore_leaves_nothing(damaged: tuple[Stack, Held]) -> None:
+    stack, mended = damaged
     stack.spicedb.on_call("WriteRelationships", 3, lambda: stack.delete("unowned"))
 
     repaired = report(stack, mode="repair")
@@ -178,9 +184,9 @@ def test_a_delete_in_the_middle_of_a_restore_leaves_nothing(patient: tuple[Stack
 
 
 def test_a_schedule_that_is_created_again_in_the_middle_of_a_restore_keeps_its_own_registration(
-    patient: tuple[Stack, Held],
+    damaged: tuple[Stack, Held],
 ) -> None:
-    stack, mended = patient
+    stack, mended = damaged
     created: list[Ended] = []
 
     def create_again() -> None:
@@ -199,8 +205,8 @@ def test_a_schedule_that_is_created_again_in_the_middle_of_a_restore_keeps_its_o
     assert_mended(stack, {**mended, "unowned": {**mended["unowned"], **fence}})
 
 
-def test_a_create_in_the_middle_of_a_removal_keeps_its_registration(patient: tuple[Stack, Held]) -> None:
-    stack, mended = patient
+def test_a_create_in_the_middle_of_a_removal_keeps_its_registration(damaged: tuple[Stack, Held]) -> None:
+    stack, mended = damaged
     created: list[Ended] = []
     stack.spicedb.on_call("DeleteRelationships", 2, lambda: created.append(stack.create(stack.request("orphan"))))
 
