@@ -46,8 +46,9 @@ def explains(answers: Iterable[ExecutionResult], repeated: Mapping[str, int], la
     """Whether there is an order of creates and deletes that explains their answers and the end.
 
     Each acts once, between its beginning and its end. A create that says that it made the schedule acts where there is
-    none; no other create counts, since its schedule may have come and gone. A delete leaves none. One that failed may
-    have done nothing, and one that asked Temporal again (``repeated``: how often, by ARN) may have deleted as often.
+    none. One that says that it does not know may have done so, and its schedule stands. No other create counts, since
+    its schedule may have come and gone. A delete leaves none. One that failed may have done nothing, and one that asked
+    Temporal again (``repeated``: how often, by ARN) may have deleted as often.
     ``last`` is the ARN of the execution that made the schedule that is there in the end.
     """
     # (beginning, end, the ARN of what made the schedule that is there afterwards, whether it surely acted)
@@ -55,6 +56,8 @@ def explains(answers: Iterable[ExecutionResult], repeated: Mapping[str, int], la
     for answer in answers:
         if answer.made:
             acts.append((answer.began, answer.ended, answer.arn, True))
+        elif answer.request.creates and not answer.finished:
+            acts.append((answer.began, answer.ended, answer.arn, False))
         elif not answer.request.creates:
             acts.append((answer.began, answer.ended, None, not answer.error))
             acts += [(answer.began, answer.ended, None, False)] * repeated.get(answer.arn, 0)
@@ -69,8 +72,10 @@ def explains(answers: Iterable[ExecutionResult], repeated: Mapping[str, int], la
             began, _, leaves, surely = acts[number]
             if began > first_end:
                 continue
-            ends = [leaves] if surely else [leaves, there]
-            if (leaves is None or there is None) and any(is_explained(done | {number}, end) for end in ends):
+            ends = {leaves} if leaves is None or there is None else set()
+            if not surely:
+                ends.add(there)
+            if any(is_explained(done | {number}, end) for end in ends):
                 return True
         return False
 
