@@ -1,6 +1,6 @@
 """The rooms of the repository: which may import which, and how large and how named their modules are.
 
-A room is a function, a layer, one of the folders of local/, or the whole of tools/ or tests/.
+A room is a function, a layer, one of the folders of local/, or the whole of tools/, tests/ or bench/.
 """
 
 import ast
@@ -22,7 +22,7 @@ def modules(*folders: str) -> Iterator[Path]:
 
 def room(path: Path) -> str:
     """The room of a file, or of a folder in it."""
-    depth = 1 if path.parts[0] in ("tools", "tests") else 2
+    depth = 1 if path.parts[0] in ("tools", "tests", "bench") else 2
     return "/".join(path.parts[:depth])
 
 
@@ -51,7 +51,7 @@ def rooms_imported(path: Path) -> set[str]:
     for name in imported(path):
         if name[0] in PACKAGES:
             found.add(PACKAGES[name[0]])
-        elif name[0] in ("functions", "layers", "local", "tools", "tests"):
+        elif name[0] in ("functions", "layers", "local", "tools", "tests", "bench"):
             found.add(room(Path(*name)))
     return found - {room(path)}
 
@@ -62,7 +62,7 @@ def test_the_packages_of_functions_and_layers_are_known() -> None:
 
 def test_no_rooms_import_each_other_in_a_circle() -> None:
     graph: dict[str, set[str]] = {}
-    for path in modules("functions", "layers", "local", "tools", "tests"):
+    for path in modules("functions", "layers", "local", "tools", "tests", "bench"):
         graph.setdefault(room(path), set()).update(rooms_imported(path))
 
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the rooms
@@ -91,7 +91,7 @@ def test_functions_and_layers_import_no_other_function() -> None:
 
 
 def test_no_module_has_the_name_of_one_of_the_standard_library() -> None:
-    paths = modules("functions", "layers", "local", "tools", "tests")
+    paths = modules("functions", "layers", "local", "tools", "tests", "bench")
 
     wrong = {
         str(path)
@@ -112,7 +112,7 @@ def test_nothing_is_imported_from_a_conftest() -> None:
 def test_no_module_is_longer_than_350_lines() -> None:
     lengths = {
         str(path): len((ROOT / path).read_text().splitlines())
-        for path in modules("functions", "layers", "local", "tools")
+        for path in modules("functions", "layers", "local", "tools", "bench")
     }
 
     assert {path: length for path, length in lengths.items() if length > MAX_LINES} == {}

@@ -8,6 +8,7 @@ from temporalio.client import Schedule, ScheduleActionStartWorkflow, ScheduleSpe
 
 from tests.support import relationships
 from tests.support.api import eventually
+from tests.support.proxy import Fault
 from tests.support.saga_stack import Stack
 
 
@@ -195,6 +196,49 @@ def test_a_pause_that_meets_another_schedule_of_the_name_is_taken_back(aged: Sta
     assert not aged.loop.run_until_complete(handle.describe()).schedule.state.paused
 
 
+@pytest.mark.parametrize(
+    "memo", [{"creator": "group:admins"}, {"creator": "user:al ice"}, {"registration": "not ours"}]
+)
+def test_a_memo_that_spicedb_cannot_take_fails_no_run(aged: Stack, memo: dict[str, str]) -> None:
+    """Any tool can write a memo."""
+    aged.create(aged.request("good"))
+    action = ScheduleActionStartWorkflow("Report", id="report", task_queue="reports")
+    written = {"agent_schedule": {"version": 2, "registration": "0" * 64, "creator": "user:alice", **memo}}
+    created = aged.scheduler.create_schedule(aged._id("odd"), Schedule(action, ScheduleSpec()), memo=written)
+    aged.loop.run_until_complete(created)
+
+    report = reconcile(aged, mode="repair")
+
+    assert found(report) == {"odd": "unmanaged"}
+    assert report["seen"]["schedules"] == 2
+
+
+def test_ids_that_are_not_ours_are_counted_and_left_alone(aged: Stack) -> None:
+    aged.create()
+    aged.grant("viewer", "user:bob", name="Not_Ours")
+
+    report = reconcile(aged, mode="repair")
+
+    assert report["kinds"] == {"foreign": {"found": 1, "repaired": 0, "left": 1}}
+    assert aged.held("Not_Ours") == {"viewer": "user:bob"}
+
+
+def test_a_schedule_that_has_many_grants_is_counted_once(aged: Stack) -> None:
+    """They go over the end of a page of relationships."""
+    aged.create()
+    for number in range(3):
+        granted = (f"agent_schedule:{aged._id('daily')}#viewer@user:u{number}-{each}" for each in range(500))
+        relationships.touch(aged.authorization, *granted)
+    deleted_by_hand(aged)
+
+    report = reconcile(aged)
+
+    assert report["seen"] == {"schedules": 0, "registrations": 1}
+    assert report["kinds"] == {"orphan": {"found": 1, "repaired": 0, "left": 1}}
+    assert reconcile(aged, mode="repair")["kinds"]["orphan"]["repaired"] == 1
+    assert aged.held() == {}
+
+
 def test_a_create_in_flight_is_waited_for(stack: Stack) -> None:
     """Its lease is live, and there is no schedule yet."""
     stack.interrupt(stack.request(), at="CreateSchedule")
@@ -235,18 +279,6 @@ def test_a_repair_is_judged_by_the_kinds_that_it_is_asked_for(aged: Stack) -> No
     assert repaired["kinds"]["unowned"] == {"found": 22, "repaired": 0, "left": 22}
 
 
-def test_relationships_that_fill_pages_are_one_registration(aged: Stack) -> None:
-    for first in (0, 600):
-        viewers = (f"agent_schedule:{aged._id('daily')}#viewer@user:u-{first + number}" for number in range(600))
-        relationships.touch(aged.authorization, *viewers)
-    aged.create(aged.request("weekly"))
-
-    report = reconcile(aged)
-
-    assert report["seen"] == {"schedules": 1, "registrations": 2}
-    assert report["kinds"] == {"unfenced": {"found": 1, "repaired": 0, "left": 1}}
-
-
 def test_a_run_for_one_schedule_says_nothing_about_those_whose_ids_begin_alike(aged: Stack) -> None:
     for name in ("daily", "daily-2"):
         aged.create(aged.request(name))
@@ -259,6 +291,22 @@ def test_a_run_for_one_schedule_says_nothing_about_those_whose_ids_begin_alike(a
 
     assert report["seen"] == {"schedules": 1, "registrations": 0}
     assert report["kinds"] == {"unowned": {"found": 1, "repaired": 0, "left": 1}}
+
+
+def test_an_engine_that_fails_after_repairs_does_not_make_them_more_than_are_allowed(aged: Stack) -> None:
+    names = ["s1", "s2", "s3", "s4"]
+    for name in names:
+        aged.create(aged.request(name))
+        aged.remove_all(name)
+    assert reconcile(aged)["would_repair"] == 4
+    aged.temporal.clear()
+    # The report describes each one. The first two repairs describe twice each; then the third schedule is looked at.
+    aged.temporal.inject("DescribeSchedule", Fault.REFUSED, at=4 + 2 * 2 + 1)
+
+    report = _run(aged, mode="repair", max_repairs=2)
+
+    assert report["kinds"] == {"unowned": {"found": 4, "repaired": 2, "left": 2}}
+    assert [name for name in names if aged.held(name)] == ["s1", "s2"]
 
 
 @pytest.mark.parametrize(
