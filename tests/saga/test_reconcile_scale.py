@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 from temporalio.api.common.v1 import Memo, WorkflowType
@@ -10,10 +11,14 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflow.v1 import NewWorkflowExecutionInfo
 from temporalio.api.workflowservice.v1 import CreateScheduleRequest
 
+from local.stack.endpoints import Endpoints
+from local.stack.parts import engines
+from local.stack.scheduler import Scheduler
 from saga_core import ids, settings
 from saga_temporal import MEMO_KEY, payloads
-from tests.support import relationships
+from tests.support import relationships, schedulers
 from tests.support.api import eventually
+from tests.support.ports import free_port
 from tests.support.reconciliation import expected_calls
 from tests.support.saga_stack import Stack
 
@@ -21,6 +26,15 @@ MANY = 5000
 AT_ONCE = 50
 # As many as one write takes: three for each schedule.
 IN_A_WRITE = 333
+
+
+@pytest.fixture(scope="module")
+def running_engines(tmp_path_factory: pytest.TempPathFactory, scheduler: Scheduler) -> Iterator[Endpoints]:
+    """Engines of its own: so many schedules would slow down the tests that share the others."""
+    endpoints = Endpoints(spicedb_port=free_port(), temporal_port=free_port(), temporal_ui_port=free_port())
+    with engines(endpoints, tmp_path_factory.mktemp("logs"), None, scheduler):
+        asyncio.run(schedulers.prove(endpoints, scheduler))
+        yield endpoints
 
 
 def fence(number: int) -> str:

@@ -1,8 +1,8 @@
 """Any number of schedules in both systems, made when they are read: what a reconciler reads, and no memory.
 
-They stand where the clients of the gateways stand, and page as the engines do: ListSchedules by the newest schedule,
-1,000 at most, with STARTS_WITH and IN; ReadRelationships by id, relation and subject, with a prefix, a limit and a
-cursor. Nothing can be written.
+They stand where the clients of the gateways stand, and page as the engines do. ListSchedules: the newest first,
+1,000 at most, with STARTS_WITH and IN, and a token after every full page, although it may be the last one.
+ReadRelationships: by id, relation and subject, with a prefix, a limit and a cursor. Nothing can be written.
 """
 
 import asyncio
@@ -231,13 +231,12 @@ class _Service:
         for number in self._asked(request.query, before):
             if self._fleet.damage(number) == "orphan":
                 continue
-            if len(response.schedules) == size:
-                response.next_page_token = str(before).encode()
-                break
-            before = number
             response.schedules.append(
                 ScheduleListEntry(schedule_id=self._fleet.id(number), memo=self._fleet.memo(number))
             )
+            if len(response.schedules) == size:
+                response.next_page_token = str(number).encode()
+                break
         return response
 
     def _asked(self, query: str, before: int) -> Iterable[int]:

@@ -55,8 +55,7 @@ def reconciled(request: Mapping[str, Any], on_invocation: Callable[[Any], object
 
 def expected_calls(schedules: int) -> Counter[str]:
     """The calls of a report on so many schedules that agree, of three relationships each, in one shard."""
-    pages = -(-schedules // _PAGE)
-    # A page of relationships that is full may be the last one: only the next one, which is empty, tells.
-    full = 3 * schedules // _PAGE
-    with_ids = -(-3 * schedules // _PAGE)
-    return Counter(ListSchedules=pages + with_ids, CheckBulkPermissions=pages, ReadRelationships=full + 1)
+    pages, with_ids = -(-schedules // _PAGE), -(-3 * schedules // _PAGE)
+    # A page that is full may be the last one: only the next one, which is empty, tells.
+    lists, reads = schedules // _PAGE + 1, 3 * schedules // _PAGE + 1
+    return Counter(ListSchedules=lists + with_ids, CheckBulkPermissions=pages, ReadRelationships=reads)

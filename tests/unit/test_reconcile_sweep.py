@@ -47,12 +47,12 @@ def test_every_damage_is_found_once_as_the_kind_that_it_is(shards: int) -> None:
 
 
 def test_what_agrees_is_read_once_and_what_does_not_is_looked_at() -> None:
-    whole, damaged = FleetEngines(Fleet(1000)), FleetEngines(Fleet(1000, damaged_every=50))
+    whole, damaged = FleetEngines(Fleet(1100)), FleetEngines(Fleet(1100, damaged_every=50))
 
     report(whole)
     report(damaged)
 
-    assert damaged.calls["DescribeSchedule"] == 8 * 20
+    assert damaged.calls["DescribeSchedule"] == 8 * 22
     assert damaged.calls["ListSchedules"] == whole.calls["ListSchedules"]
 
 

@@ -94,7 +94,7 @@ def too_much(tally: Tally, confirm: int | None, *, kinds_given: bool) -> str | N
     ``confirm`` is the largest number of repairs that a person expects.
     """
     seen, empty = tally.seen, [system for system, number in tally.seen.items() if number == 0]
-    if len(empty) == 1 and max(seen.values()) > FEW and not (confirm and kinds_given):
+    if empty and max(seen.values()) > FEW and not (confirm and kinds_given):
         return (
             f"there are no {empty[0]}, and {max(seen.values())} in the other system: an outage, or a restore. "
             "If it is no outage, give confirm and kinds"
