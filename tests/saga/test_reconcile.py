@@ -207,7 +207,7 @@ def test_a_memo_that_spicedb_cannot_take_fails_no_run(aged: Stack, memo: dict[st
     created = aged.scheduler.create_schedule(aged._id("odd"), Schedule(action, ScheduleSpec()), memo=written)
     aged.loop.run_until_complete(created)
 
-    report = reconcile(aged, mode="repair")
+    report = reconcile(aged, 2, mode="repair")
 
     assert found(report) == {"odd": "unmanaged"}
     assert report["seen"]["schedules"] == 2
@@ -231,11 +231,11 @@ def test_a_schedule_that_has_many_grants_is_counted_once(aged: Stack) -> None:
         relationships.touch(aged.authorization, *granted)
     deleted_by_hand(aged)
 
-    report = reconcile(aged)
+    report = reconcile(aged, 0)
 
     assert report["seen"] == {"schedules": 0, "registrations": 1}
     assert report["kinds"] == {"orphan": {"found": 1, "repaired": 0, "left": 1}}
-    assert reconcile(aged, mode="repair")["kinds"]["orphan"]["repaired"] == 1
+    assert reconcile(aged, 0, mode="repair")["kinds"]["orphan"]["repaired"] == 1
     assert aged.held() == {}
 
 
@@ -298,7 +298,7 @@ def test_an_engine_that_fails_after_repairs_does_not_make_them_more_than_are_all
     for name in names:
         aged.create(aged.request(name))
         aged.remove_all(name)
-    assert reconcile(aged)["would_repair"] == 4
+    assert reconcile(aged, 4)["would_repair"] == 4
     aged.temporal.clear()
     # The report describes each one. The first two repairs describe twice each; then the third schedule is looked at.
     aged.temporal.inject("DescribeSchedule", Fault.REFUSED, at=4 + 2 * 2 + 1)
