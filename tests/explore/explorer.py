@@ -231,8 +231,8 @@ class Explorer:
         deleted, orphaned, triggered, wronged = world.deleted, world.orphaned, world.triggered, ""
         if temporal is not world.temporal:
             triggered = triggered_by(operation, triggered, world.temporal, temporal)
-            live = temporal_model.live(world.temporal) - temporal_model.live(temporal)
-            if gone := {registration_of(each) for each in live}:
+            before, after = (temporal_model.live(each) for each in (world.temporal, temporal))
+            if gone := {registration_of(each) for each in before} - {registration_of(each) for each in after}:
                 deleted |= gone
                 wronged = self._deleted_wrongly(operation, process.functions[move.function], gone)
                 if operation.kind == BY_HAND:

@@ -278,7 +278,7 @@ def make_doctor(running: Endpoints, arguments: str) -> "subprocess.CompletedProc
     """Run what `make doctor` runs, in a process of its own."""
     ports = [f"SPICEDB_PORT={running.spicedb_port}", f"TEMPORAL_PORT={running.temporal_port}"]
     # make only shows the command: to run it, make would set up the packages first.
-    make = ["make", "-n", "doctor", *ports, f"ARGS={arguments}"]
+    make = ["make", "-n", "--no-print-directory", "doctor", *ports, f"ARGS={arguments}"]
     shown = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True)
     command = shown.stdout.splitlines()[-1]
     named = ("SPICEDB_", "TEMPORAL_")  # of the functions that run in this process
