@@ -1,6 +1,6 @@
 # The entry point to everything. A target sets up what it needs: .venv (Python packages) and node_modules (npm packages)
 # for nearly all of them, .tools (SAM CLI, checkov, pre-commit, uv) only for check, sam-local, hooks and lock. Each is made
-# once, and again only when its lock file has changed.
+# once, and again only when its lock file (or pyproject.toml) has changed.
 
 PYTHON ?= python3
 VENV := .venv/.ready
@@ -124,7 +124,7 @@ clean: ## remove everything that was built or installed
 # The stamp is written last, and removed with the old environment, so a set-up that fails is tried again.
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name one with PYTHON=")'
 
-$(VENV): requirements/dev.txt
+$(VENV): requirements/dev.txt pyproject.toml
 	@$(CHECK_PYTHON)
 	@$(PYTHON) -m tools.environment .venv requirements/dev.txt
 	@.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
