@@ -283,9 +283,12 @@ def callers(stack: Stack) -> Iterator[list[str]]:
             if number % 3 == 0:
                 kept.append(schedule_id)
                 continue
-            deleted = stack.run("delete-schedule", {"agent_id": agent, "schedule_name": f"n-{number}"})
+            deleting = {"agent_id": agent, "schedule_name": f"n-{number}"}
+            deleted = stack.run("delete-schedule", deleting)
+            while deleted.error == "TemporalUnavailable":  # too busy to answer in time; it may have deleted it
+                deleted = stack.run("delete-schedule", deleting)
             assert deleted.status == "SUCCEEDED", (deleted.error, deleted.cause)
-            assert (deleted.output["existed"], deleted.output["deregistered"]) == (True, True)
+            assert deleted.output["deregistered"]
         return number
 
     with ThreadPoolExecutor(len(CALLERS)) as pool:
