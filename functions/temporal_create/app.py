@@ -1,7 +1,7 @@
 """Temporal create: create the schedule, with the operation's registration as request id and in its memo."""
 
 from saga_core.deadlines import Deadline
-from saga_core.errors import ScheduleAlreadyExists
+from saga_core.errors import ConfigurationError, ScheduleAlreadyExists, TemporalUnavailable
 from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings, memo_settings
 from saga_core.steps import Memo, TemporalCreateStep
@@ -16,7 +16,8 @@ def handler(event: Event, context: Context) -> Result:
 
     Raises:
         InvalidRequest, NameReserved, ScheduleRejected, ScheduleAlreadyExists: this attempt did not create a schedule.
-        TemporalUnavailable, ConfigurationError: whether it did is unknown.
+        ConfigurationError: no attempt did.
+        TemporalUnavailable: whether one did is unknown.
     """
     step = TemporalCreateStep.parse(event)
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
@@ -24,6 +25,10 @@ def handler(event: Event, context: Context) -> Result:
     try:
         # Between two attempts a delete may have removed the registration.
         temporal().create(step.request, memo, deadline, holds_name=step.registered and not step.attempt)
+    except ConfigurationError as error:
+        if step.attempt:
+            raise TemporalUnavailable(f"{error}; whether an earlier attempt took effect is not known") from None
+        raise
     except ScheduleAlreadyExists as error:
         if error.unowned:
             logger.warning("a schedule has a creator and no registration", schedule_id=step.request.schedule_id)

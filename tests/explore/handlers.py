@@ -25,6 +25,7 @@ from functions.temporal_delete import app as temporal_delete
 from functions.temporal_describe import app as temporal_describe
 from saga_api import schedules, triggers
 from saga_core import settings
+from saga_core.connections import Connected, Connection
 from saga_reconcile import repairs, sweep
 from saga_reconcile import steps as reconcile
 from saga_spicedb import SpiceDB, messages
@@ -202,8 +203,10 @@ def apply(
 def driven() -> Iterator[pytest.MonkeyPatch]:
     """Let `step` drive the handlers for as long as the block lasts; whatever is patched through it ends with it."""
     with pytest.MonkeyPatch.context() as patch:
-        spicedb = SpiceDB(_Client, LEASE, now=lambda: START)  # type: ignore[arg-type] # it answers what a client answers
-        temporal = Temporal(_connect, "default", _run_at_once)
+        clients: Connection[Any] = Connection(lambda _timeout: Connected(_Client()))
+        services: Connection[Any] = Connection(lambda _timeout: Connected(_Service()))
+        spicedb = SpiceDB(clients, LEASE, now=lambda: START)
+        temporal = Temporal(services, "default", _run_at_once)
         for app in (*APPS.values(), schedules, triggers):
             for name, value in (("spicedb", spicedb), ("temporal", temporal)):
                 if hasattr(app, name):
@@ -226,7 +229,3 @@ def driven() -> Iterator[pytest.MonkeyPatch]:
             logging.disable(logging.NOTSET)
     for cached in (step, apply, settings.call_settings):
         cached.cache_clear()
-
-
-async def _connect(_timeout: float) -> Any:
-    return _Service()

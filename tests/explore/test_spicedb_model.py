@@ -33,6 +33,7 @@ from local.stack.endpoints import SPICEDB_TOKEN
 from local.stack.process import HOST
 from local.stack.spicedb import LocalSpiceDB
 from saga_core import ids
+from saga_core.connections import Connected, Connection
 from saga_spicedb import SpiceDB
 from saga_spicedb.calls import _reason
 from tests.explore import spicedb_model
@@ -235,7 +236,9 @@ def some_spicedb_call(chance: random.Random, there: list[Tuple], odd: float) -> 
     name, act = chance.choice(calls)
     return Call(
         f"{name} of {schedule_id} as {creator} with {registration} or {anyone} and lease {lease}",
-        lambda client: outcome(lambda: act(SpiceDB(lambda: client, lease, lambda: now))),
+        lambda client: outcome(
+            lambda: act(SpiceDB(Connection(lambda _timeout: Connected(client)), lease, lambda: now))
+        ),
     )
 
 

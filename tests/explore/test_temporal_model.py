@@ -44,6 +44,7 @@ from local.stack import clients, parts
 from local.stack.endpoints import NAMESPACE, Endpoints
 from local.stack.scheduler import Scheduler
 from saga_core import ids
+from saga_core.connections import Connected, Connection
 from saga_core.steps import Memo, digest
 from saga_temporal import Temporal
 from tests.explore import temporal_model
@@ -135,10 +136,8 @@ def some_temporal_call(
     method, act = chance.choice(calls)
 
     def through_gateway(service: Any) -> Any:
-        async def connect(_timeout: float) -> Any:
-            return service
-
-        answer = outcome(lambda: act(Temporal(connect, NAMESPACE, run)))
+        connection: Connection[Any] = Connection(lambda _timeout: Connected(service))
+        answer = outcome(lambda: act(Temporal(connection, NAMESPACE, run)))
         if method == "describe" and answer:
             # The model has no runs, no defaults of the server's, and no calendars.
             unknown: dict[str, Any] = {

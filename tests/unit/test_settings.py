@@ -1,9 +1,7 @@
 import pytest
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
-from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 
 from saga_core.errors import ConfigurationError
-from saga_core.settings import SpiceDBSettings, TemporalSettings, read_secret
+from saga_core.settings import SpiceDBSettings, TemporalSettings
 
 
 def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,24 +37,22 @@ def test_a_missing_or_malformed_variable_is_named_without_its_value(monkeypatch:
     assert "hunter2" not in str(refusal.value)
 
 
-def test_a_plain_secret_is_its_own_value() -> None:
-    assert read_secret("plain:a:b") == "a:b"
+@pytest.mark.parametrize("address", ["spicedb:0", "spicedb:65536", "spicedb:99999", "https://spicedb:443", "a b:443"])
+def test_an_address_without_a_usable_port_and_name_is_refused_without_its_value(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("SPICEDB_ENDPOINT", address)
+    monkeypatch.setenv("SPICEDB_TOKEN_SECRET", "plain:local")
+
+    with pytest.raises(ConfigurationError, match="SPICEDB_ENDPOINT") as refusal:
+        SpiceDBSettings.load()
+
+    assert address not in str(refusal.value)
 
 
-def test_a_secret_is_read_from_secrets_manager_and_never_from_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = iter(["old", "new"])
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(SecretsProvider, "_get", lambda *_args, **_kwargs: next(values))
+@pytest.mark.parametrize("address", ["spicedb:65535", "10.0.0.1:1", "[::1]:50051", "my_engine.local:443"])
+def test_an_address_is_a_name_or_an_address_and_a_port(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("SPICEDB_ENDPOINT", address)
+    monkeypatch.setenv("SPICEDB_TOKEN_SECRET", "plain:local")
 
-    assert [read_secret("arn:aws:x"), read_secret("arn:aws:x")] == ["old", "new"]
-
-
-def test_a_secret_that_cannot_be_read_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_args: object, **_kwargs: object) -> str:
-        raise GetParameterError("role arn:aws:iam::1:role/x may not")
-
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(SecretsProvider, "_get", refuse)
-
-    with pytest.raises(ConfigurationError, match="arn:aws:secret"):
-        read_secret("arn:aws:secret")
+    assert SpiceDBSettings.load().spicedb_endpoint == address

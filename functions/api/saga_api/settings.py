@@ -4,7 +4,9 @@ from functools import cache
 
 from pydantic import Field
 
-from saga_core.settings import FromEnvironment, SecretReference, read_secret
+from saga_core.errors import TemporalUnavailable
+from saga_core.secret_store import read_secret
+from saga_core.settings import FromEnvironment, SecretReference
 
 
 class ApiSettings(FromEnvironment):
@@ -34,9 +36,10 @@ def api_settings() -> ApiSettings:
 
 @cache
 def page_token_key() -> bytes:
-    """The key that signs page tokens, read once.
+    """The key that signs page tokens, which are Temporal's; read once.
 
     Raises:
+        TemporalUnavailable: the secret cannot be read now.
         ConfigurationError: the secret cannot be read.
     """
-    return read_secret(api_settings().page_token_secret).encode()
+    return read_secret("PAGE_TOKEN_SECRET", api_settings().page_token_secret, TemporalUnavailable).encode()

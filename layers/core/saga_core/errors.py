@@ -3,7 +3,7 @@
     SagaError
     ├── InvalidRequest            422  the input does not fit the model; nothing was called
     ├── Unauthorized              401  the token's claims do not identify the caller; raised by the HTTP API alone
-    ├── ScheduleRejected          400  Temporal refuses the schedule (bad cron, unknown namespace, ...)
+    ├── ScheduleRejected          400  Temporal refuses the schedule (bad cron, ...)
     ├── AgentUpdateDenied         403  the principal may not update the agent
     ├── PermissionDenied          403  the caller may read the schedule, but not do this; raised by the HTTP API alone
     ├── ScheduleNotFound          404  there is no such schedule, or it was deleted
@@ -17,7 +17,7 @@
     ├── TemporalUnavailable       503  Temporal gave no usable response; transient, retried first
     ├── StepFunctionsUnavailable  503  Step Functions did not start the execution; raised by the HTTP API alone
     ├── TriggerOutcomeUnknown     503  Temporal gave no usable response to a trigger, which may have run
-    ├── ConfigurationError        500  an engine refuses this application itself: no schema, no permission, bad secret
+    ├── ConfigurationError        500  the deployment is wrong: no schema, no namespace, a bad secret or setting
     ├── CompensationFailed        500  both the create and its compensation failed
     └── OutcomeUnknown            504  whether the operation took effect is not known
 
@@ -174,7 +174,10 @@ class TriggerOutcomeUnknown(SagaError):
 
 
 class ConfigurationError(SagaError):
-    """An engine or Secrets Manager refuses this application itself. A person must correct the deployment."""
+    """An engine or Secrets Manager refuses this application itself, or a setting or a secret cannot be used.
+
+    A person must correct the deployment. The message names the setting and never has its value.
+    """
 
 
 class CompensationFailed(SagaError):

@@ -8,13 +8,21 @@ import os
 from functools import cache
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from saga_core.errors import ConfigurationError
 
 PLAIN = "plain:"
+_LAST_PORT = 65_535
 
-Address = Annotated[str, Field(pattern=r"^[^\s/]+:\d{1,5}$")]
+
+def _has_port(address: str) -> str:
+    if not 0 < int(address.rpartition(":")[2]) <= _LAST_PORT:
+        raise ValueError("the port is not between 1 and 65535")
+    return address
+
+
+Address = Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}$"), AfterValidator(_has_port)]
 SecretReference = Annotated[str, Field(pattern=r"^(plain:|arn:).+")]
 
 
@@ -106,26 +114,3 @@ def memo_settings() -> MemoSettings:
 def call_settings() -> CallSettings:
     """The settings that every function needs, read once."""
     return CallSettings.load()
-
-
-def read_secret(reference: str) -> str:
-    """Read the secret that ``reference`` names.
-
-    Raises:
-        ConfigurationError: Secrets Manager does not return it, or it holds bytes instead of text.
-    """
-    if reference.startswith(PLAIN):
-        return reference.removeprefix(PLAIN)
-    # Imported here because it brings boto3, which only a deployed function needs.
-    from aws_lambda_powertools.utilities.parameters import SecretsProvider
-    from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
-
-    try:
-        # A new provider has an empty cache, so a rotated secret is seen at the next connect.
-        value = SecretsProvider().get(reference)
-    except GetParameterError:
-        # The original error names the role and the request; CloudTrail has it too.
-        raise ConfigurationError(f"Secrets Manager does not give {reference}") from None
-    if not isinstance(value, str):
-        raise ConfigurationError(f"the secret {reference} holds no text")
-    return value

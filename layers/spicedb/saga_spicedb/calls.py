@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 import grpc
-from authzed.api.v1 import Client, ErrorReason
+from authzed.api.v1 import ErrorReason
+from authzed.api.v1.permission_service_pb2_grpc import PermissionsServiceStub
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 
+from saga_core.connections import Connection
 from saga_core.deadlines import Deadline
 from saga_core.errors import AuthorizationUnavailable, ConfigurationError, SagaError
 
@@ -23,9 +25,25 @@ _REFUSALS = {
 STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 # Without a token, and with a wrong token.
 _TOKEN_REFUSALS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
+# After these the connection may be lost; or the server is in trouble, and another connection does no harm.
+_LOST = {
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.UNKNOWN,
+}
+_NO_TIME = "no time was left to ask SpiceDB"
+# A definition, relation or permission that the application needs is not there.
+_NO_SCHEMA = {
+    ErrorReason.Name(ErrorReason.ERROR_REASON_UNKNOWN_DEFINITION),
+    ErrorReason.Name(ErrorReason.ERROR_REASON_UNKNOWN_RELATION_OR_PERMISSION),
+}
 _PRECONDITION_FAILED = ErrorReason.Name(ErrorReason.ERROR_REASON_WRITE_OR_DELETE_PRECONDITION_FAILURE)
 _TOO_MANY = ErrorReason.Name(ErrorReason.ERROR_REASON_TOO_MANY_RELATIONSHIPS_FOR_TRANSACTIONAL_DELETE)
 
+# The part of authzed's client that is used.
+Client = PermissionsServiceStub
 Response = TypeVar("Response")
 Response_co = TypeVar("Response_co", covariant=True)
 
@@ -43,12 +61,11 @@ class TooManyError(Exception):
 
 
 class Calls:
-    """Makes calls, with a client that it makes at the first one."""
+    """Makes calls over a connection."""
 
-    def __init__(self, connect: Callable[[], Client]) -> None:
-        """Make clients with ``connect``."""
-        self._connect = connect
-        self._client: Client | None = None
+    def __init__(self, connection: Connection[Client]) -> None:
+        """Make calls with the client of ``connection``."""
+        self._connection = connection
 
     def call(self, rpc: Callable[[Client], Rpc[Response]], request: Any, deadline: Deadline) -> Response:
         """Make one call. Every error of SpiceDB is classified here.
@@ -60,15 +77,19 @@ class Calls:
         """
         timeout = deadline.timeout()
         if timeout is None:
-            raise AuthorizationUnavailable("no time was left to ask SpiceDB")
-        client = self._client = self._client or self._connect()
-        try:
-            return rpc(client)(request, timeout=timeout)
-        except grpc.RpcError as error:
-            if error.code() in _TOKEN_REFUSALS:
-                # The token may have been rotated: the next call makes a client that reads it again.
-                self._client = None
-            raise _classified(error) from None
+            raise AuthorizationUnavailable(_NO_TIME)
+        with self._connection.client(timeout) as client:
+            # Connecting may have taken its time.
+            timeout = deadline.timeout()
+            if timeout is None:
+                raise AuthorizationUnavailable(_NO_TIME)
+            try:
+                return rpc(client)(request, timeout=timeout)
+            except grpc.RpcError as error:
+                code = error.code()
+                if code in _TOKEN_REFUSALS or code in _LOST:
+                    self._connection.failed(client, credentials_refused=code in _TOKEN_REFUSALS)
+                raise _classified(error) from None
 
 
 def whole(rpc: Rpc[Iterable[Response]]) -> Rpc[list[Response]]:
@@ -96,7 +117,9 @@ def error_of(code: grpc.StatusCode, reason: str | None = None) -> SagaError:
     """
     said = f"{code.name} ({reason})" if reason in ErrorReason.keys() else code.name  # noqa: SIM118 - it is no dict
     if code in _TOKEN_REFUSALS:
-        return AuthorizationUnavailable("SpiceDB does not accept the token")
+        return AuthorizationUnavailable(f"SpiceDB does not accept the token (SPICEDB_TOKEN_SECRET): {code.name}")
+    if reason in _NO_SCHEMA:
+        return ConfigurationError(f"the SpiceDB of SPICEDB_ENDPOINT lacks a part of schema/schedules.zed: {said}")
     if code in _REFUSALS:
         return ConfigurationError(f"SpiceDB refuses the request: {said}")
     return AuthorizationUnavailable(f"SpiceDB: {said}")

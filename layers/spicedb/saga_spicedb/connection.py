@@ -1,13 +1,35 @@
 """The connection to the SpiceDB that the environment names: settings, secrets, client."""
 
+import time
 from datetime import timedelta
 from functools import cache
+from queue import Empty, SimpleQueue
 
-from authzed.api.v1 import Client, InsecureClient
-from grpcutil import bearer_token_credentials
+import grpc
+from authzed.api.v1 import TokenAuthorization  # type: ignore[attr-defined] # authzed's stubs leave it out
 
-from saga_core.settings import SpiceDBSettings, read_secret
+from saga_core import handshake
+from saga_core.connections import Connected, Connection
+from saga_core.errors import AuthorizationUnavailable, ConfigurationError
+from saga_core.secret_store import Secrets
+from saga_core.settings import SpiceDBSettings
+from saga_spicedb.calls import Client
 from saga_spicedb.gateway import SpiceDB
+
+_SETTINGS = {"address": "SPICEDB_ENDPOINT", "tls": "SPICEDB_TLS", "pems": "SPICEDB_CA_SECRET"}
+_OPTIONS = [
+    # Otherwise a new channel uses the connection of the one that it replaces, and waits as long before the next try.
+    ("grpc.use_local_subchannel_pool", 1),
+    # Milliseconds. Without a limit, gRPC waits up to two minutes between two tries. There is no keepalive: SpiceDB
+    # refuses one under five minutes, and Lambda stops the clocks.
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
+]
+# A call that any server may get, with an empty message. It is made only where there is no connection.
+_HEALTH = "/grpc.health.v1.Health/Check"
+_SAID_SECONDS = 0.5
 
 
 @cache
@@ -18,12 +40,67 @@ def spicedb() -> SpiceDB:
         ConfigurationError: the environment is missing or malformed; at the first call, a secret.
     """
     settings = SpiceDBSettings.load()
-    return SpiceDB(lambda: _connect(settings), timedelta(seconds=settings.lease_seconds))
+    secrets = Secrets(AuthorizationUnavailable)
+    connection = Connection(lambda timeout: connect(settings, secrets, timeout), secrets.expire)
+    return SpiceDB(connection, timedelta(seconds=settings.lease_seconds))
 
 
-def _connect(settings: SpiceDBSettings) -> Client:
-    token = read_secret(settings.spicedb_token_secret)
+def connect(settings: SpiceDBSettings, secrets: Secrets, timeout: float) -> Connected[Client]:
+    """A client whose connection is made within ``timeout`` seconds.
+
+    Raises:
+        AuthorizationUnavailable: SpiceDB was not reached, and nothing was asked of it; or a secret cannot be read now.
+        ConfigurationError: a secret cannot be used.
+    """
+    ends_at = time.monotonic() + timeout
+    token = secrets.read("SPICEDB_TOKEN_SECRET", settings.spicedb_token_secret)
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigurationError("SPICEDB_TOKEN_SECRET: the token has characters that no token has")
+    pems = handshake.Pems()
+    if settings.spicedb_tls and settings.spicedb_ca_secret:
+        pems = handshake.Pems(authority=secrets.read("SPICEDB_CA_SECRET", settings.spicedb_ca_secret))
+        handshake.context(pems, "SPICEDB_CA_SECRET")
+    channel = _channel(settings, pems)
+    state = _state(channel, ends_at - time.monotonic())
+    if state is grpc.ChannelConnectivity.READY:
+        return Connected(Client(grpc.intercept_channel(channel, TokenAuthorization(token))), channel.close)
+    said = _said(channel) if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE else None
+    channel.close()
+    peer = handshake.Peer(
+        "SpiceDB", settings.spicedb_endpoint, settings.spicedb_tls, _SETTINGS, AuthorizationUnavailable
+    )
+    raise handshake.not_reached(peer, pems, secrets, said)
+
+
+def _channel(settings: SpiceDBSettings, pems: handshake.Pems) -> grpc.Channel:
     if not settings.spicedb_tls:
-        return InsecureClient(settings.spicedb_endpoint, token)
-    authority = read_secret(settings.spicedb_ca_secret).encode() if settings.spicedb_ca_secret else None
-    return Client(settings.spicedb_endpoint, bearer_token_credentials(token, authority))
+        return grpc.insecure_channel(settings.spicedb_endpoint, _OPTIONS)
+    authority = pems.authority.encode() if pems.authority else None
+    return grpc.secure_channel(settings.spicedb_endpoint, grpc.ssl_channel_credentials(authority), _OPTIONS)
+
+
+def _state(channel: grpc.Channel, timeout: float) -> grpc.ChannelConnectivity | None:
+    """READY or TRANSIENT_FAILURE, whichever comes first; None if ``timeout`` seconds pass before."""
+    states: SimpleQueue[grpc.ChannelConnectivity] = SimpleQueue()
+
+    def changed(state: grpc.ChannelConnectivity) -> None:
+        if state in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+            states.put(state)
+
+    channel.subscribe(changed, try_to_connect=True)
+    try:
+        return states.get(timeout=max(timeout, 0))
+    except Empty:
+        return None
+    finally:
+        channel.unsubscribe(changed)
+
+
+def _said(channel: grpc.Channel) -> str:
+    """gRPC's own reason for a failed connection, which only a call gets."""
+    check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_HEALTH)
+    try:
+        check(b"", timeout=_SAID_SECONDS)
+    except grpc.RpcError as error:
+        return str(error.details())
+    return "the connection has failed once"

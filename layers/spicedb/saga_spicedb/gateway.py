@@ -14,7 +14,6 @@ from typing import Any
 import grpc
 from authzed.api.v1 import (
     CheckPermissionResponse,
-    Client,
     DeleteRelationshipsRequest,
     DeleteRelationshipsResponse,
     Precondition,
@@ -22,13 +21,14 @@ from authzed.api.v1 import (
     Relationship,
 )
 
+from saga_core.connections import Connection
 from saga_core.deadlines import Deadline
 from saga_core.errors import AgentUpdateDenied, AuthorizationUnavailable, InvalidRequest
 from saga_core.ids import Subject
 from saga_core.requests import CreateRequest
 from saga_core.steps import Holder
 from saga_spicedb import messages
-from saga_spicedb.calls import STATUS_CODES, Calls, PreconditionFailedError, Rpc, TooManyError, error_of, whole
+from saga_spicedb.calls import STATUS_CODES, Calls, Client, PreconditionFailedError, Rpc, TooManyError, error_of, whole
 from saga_spicedb.registrations import Registrations
 
 # How long a trigger with a key is remembered. No request that was sent before takes effect so late.
@@ -74,13 +74,13 @@ class SpiceDB:
     """
 
     def __init__(
-        self, connect: Callable[[], Client], lease: timedelta, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self, connection: Connection[Client], lease: timedelta, now: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
-        """Make a client with ``connect`` at the first call; leases end ``lease`` after ``now``.
+        """Make calls over ``connection``; leases end ``lease`` after ``now``.
 
         ``registrations`` is what the reconciler uses besides.
         """
-        self._call = Calls(connect).call
+        self._call = Calls(connection).call
         self.registrations = Registrations(self._call, self.holder)
         self._lease = lease
         self._now = now

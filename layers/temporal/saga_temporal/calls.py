@@ -15,15 +15,26 @@ from temporalio.api.workflowservice.v1 import (
 )
 from temporalio.service import RPCError, RPCStatusCode
 
+from saga_core.connections import Connection
 from saga_core.deadlines import Deadline
 from saga_core.errors import ConfigurationError, SagaError, ScheduleNotFound, TemporalUnavailable
 
-NO_NAMESPACE = "Temporal does not have the namespace"
+_NO_NAMESPACE = "Temporal does not have the namespace that TEMPORAL_NAMESPACE names"
 # Codes that mean that Temporal refuses this application, not that it is in trouble; nothing was written.
 REFUSALS = {
     RPCStatusCode.INVALID_ARGUMENT,
     RPCStatusCode.PERMISSION_DENIED,
     RPCStatusCode.UNIMPLEMENTED,
+}
+# Of Temporal Cloud, and of a server that a person runs.
+_KEY_REFUSALS = {RPCStatusCode.UNAUTHENTICATED, RPCStatusCode.PERMISSION_DENIED}
+# After these the connection may be lost; or the server is in trouble, and another connection does no harm.
+_LOST = {
+    RPCStatusCode.CANCELLED,
+    RPCStatusCode.DEADLINE_EXCEEDED,
+    RPCStatusCode.INTERNAL,
+    RPCStatusCode.UNAVAILABLE,
+    RPCStatusCode.UNKNOWN,
 }
 
 Response = TypeVar("Response")
@@ -62,16 +73,12 @@ class WorkflowService(Protocol):
 
 
 class Calls:
-    """Makes calls, over a connection that it makes at the first one."""
+    """Makes calls over a connection."""
 
-    def __init__(self, connect: Callable[[float], Awaitable[WorkflowService]], run: Run) -> None:
-        """Connect with ``connect``, given a timeout in seconds.
-
-        ``run`` runs a coroutine to its end from any thread.
-        """
-        self._connect = connect
+    def __init__(self, connection: Connection[WorkflowService], run: Run) -> None:
+        """Make calls with the client of ``connection``. ``run`` runs a coroutine to its end from any thread."""
+        self._connection = connection
         self._run = run
-        self._service: WorkflowService | None = None
 
     def call(
         self,
@@ -81,28 +88,22 @@ class Calls:
         own: OwnErrors = MappingProxyType({}),
     ) -> Response:
         """Make one call. Every error of Temporal is classified here, first by the call's own errors."""
-        try:
-            response: Response = self._run(self._connected_call(rpc, message, deadline))
-        except RPCError as error:
-            if error.status is RPCStatusCode.UNAUTHENTICATED:
-                # The key may have been rotated: the next call makes a connection that reads it again.
-                self._service = None
-            if error.status in own:
-                raise own[error.status](error.message) from None
-            raise _classified(error) from None
-        return response
-
-    async def _connected_call(
-        self, rpc: Callable[[WorkflowService], Rpc[Response]], message: Any, deadline: Deadline
-    ) -> Response:
-        service = self._service
-        if service is None:
+        with self._connection.client(_time_left(deadline)) as service:
+            # Connecting may have taken its time.
+            timeout = timedelta(seconds=_time_left(deadline))
             try:
-                service = self._service = await self._connect(_time_left(deadline))
-            except (RuntimeError, TimeoutError):
-                # temporalio raises a bare RuntimeError when it cannot connect.
-                raise TemporalUnavailable("Temporal cannot be reached; nothing was asked of it") from None
-        return await rpc(service)(message, timeout=timedelta(seconds=_time_left(deadline)))
+                response: Response = self._run(_called(rpc(service), message, timeout))
+            except RPCError as error:
+                if error.status in _KEY_REFUSALS or error.status in _LOST:
+                    self._connection.failed(service, credentials_refused=error.status in _KEY_REFUSALS)
+                if error.status in own:
+                    raise own[error.status](error.message) from None
+                raise _classified(error) from None
+            return response
+
+
+async def _called(rpc: Rpc[Response], message: Any, timeout: timedelta) -> Response:
+    return await rpc(message, timeout=timeout)
 
 
 def _time_left(deadline: Deadline) -> float:
@@ -116,10 +117,15 @@ def _classified(error: RPCError) -> SagaError:
     if error.status is RPCStatusCode.NOT_FOUND and not _is_namespace(error):
         return ScheduleNotFound("schedule not found")
     if error.status is RPCStatusCode.UNAUTHENTICATED:
-        return TemporalUnavailable("Temporal does not accept the credentials")
+        return TemporalUnavailable("Temporal does not accept the credentials (TEMPORAL_API_KEY_SECRET)")
     # Temporal's own message may repeat what a caller sent.
     if error.status is RPCStatusCode.NOT_FOUND:
-        return ConfigurationError(NO_NAMESPACE)
+        return ConfigurationError(_NO_NAMESPACE)
+    if error.status is RPCStatusCode.PERMISSION_DENIED:
+        return ConfigurationError(
+            "Temporal refuses the credentials (TEMPORAL_API_KEY_SECRET or TEMPORAL_TLS_SECRET) "
+            "or the namespace (TEMPORAL_NAMESPACE): PERMISSION_DENIED"
+        )
     if error.status in REFUSALS:
         return ConfigurationError(f"Temporal refuses the request: {error.status.name}")
     return TemporalUnavailable(f"Temporal: {error.status.name}")

@@ -3,17 +3,27 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import Coroutine
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
-from temporalio.client import Client, TLSConfig
+from temporalio.service import ConnectConfig, ServiceClient, TLSConfig
 
-from saga_core.errors import ConfigurationError
-from saga_core.settings import TemporalSettings, read_secret
+from saga_core import handshake
+from saga_core.connections import Connected, Connection
+from saga_core.errors import ConfigurationError, TemporalUnavailable
+from saga_core.secret_store import Secrets
+from saga_core.settings import TemporalSettings
 from saga_temporal.calls import Run, WorkflowService
 from saga_temporal.gateway import Temporal
+
+_SETTINGS = {"address": "TEMPORAL_ADDRESS", "tls": "TEMPORAL_TLS", "pems": "TEMPORAL_TLS_SECRET"}
+_KEY = "TEMPORAL_API_KEY_SECRET"
+_TLS_KEYS = {"server_root_ca_cert": "authority", "client_cert": "certificate", "client_private_key": "key"}
+# Seconds after which temporalio gives up a connection that nobody waits for any more.
+_ABANDONED_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -26,40 +36,81 @@ def temporal() -> Temporal:
         ConfigurationError: the environment is missing or malformed; at the first call, a secret.
     """
     settings = TemporalSettings.load()
+    secrets = Secrets(TemporalUnavailable)
+    run = _loop_in_background()
+    connection = Connection(lambda timeout: connect(settings, secrets, run, timeout), secrets.expire)
+    return Temporal(connection, settings.temporal_namespace, run)
 
-    async def connect(timeout: float) -> WorkflowService:
-        return await _connect(settings, timeout)
 
-    return Temporal(connect, settings.temporal_namespace, _loop_in_background())
+def connect(settings: TemporalSettings, secrets: Secrets, run: Run, timeout: float) -> Connected[WorkflowService]:
+    """A service whose connection is made within ``timeout`` seconds.
 
-
-async def _connect(settings: TemporalSettings, timeout: float) -> WorkflowService:
-    api_key = read_secret(settings.temporal_api_key_secret) if settings.temporal_api_key_secret else None
-    connecting = Client.connect(
+    Raises:
+        TemporalUnavailable: Temporal was not reached, and nothing was asked of it; or a secret cannot be read now.
+        ConfigurationError: a secret cannot be used.
+    """
+    ends_at = time.monotonic() + timeout
+    api_key = _api_key(settings, secrets)
+    pems = _pems(settings, secrets)
+    left = max(ends_at - time.monotonic(), 0)
+    config = ConnectConfig(
         settings.temporal_address,
-        namespace=settings.temporal_namespace,
         api_key=api_key,
-        tls=_tls(settings),
-        connect_timeout=timedelta(seconds=timeout),
+        tls=_tls(pems) if settings.temporal_tls else False,
+        keep_alive_config=None,  # Lambda stops the clocks between two calls
+        connect_timeout=timedelta(seconds=left + _ABANDONED_SECONDS),
     )
-    return (await asyncio.wait_for(connecting, timeout)).workflow_service
-
-
-def _tls(settings: TemporalSettings) -> TLSConfig | bool:
-    if not settings.temporal_tls or settings.temporal_tls_secret is None:
-        return settings.temporal_tls
+    said = None
     try:
-        pems = {key: value.encode() for key, value in json.loads(read_secret(settings.temporal_tls_secret)).items()}
-        return TLSConfig(
-            server_root_ca_cert=pems.pop("server_root_ca_cert", None),
-            client_cert=pems.pop("client_cert", None),
-            client_private_key=pems.pop("client_private_key", None),
-            **pems,
-        )
-    except (ValueError, AttributeError, TypeError):
-        raise ConfigurationError(
-            "TEMPORAL_TLS_SECRET must be a JSON object of server_root_ca_cert, client_cert, client_private_key"
-        ) from None
+        client: ServiceClient = run(asyncio.wait_for(ServiceClient.connect(config), left))
+    except TimeoutError:
+        pass
+    except RuntimeError as error:
+        # All that temporalio raises when it cannot connect, or when Temporal does not say who it is.
+        said = str(error)
+    else:
+        # The connection ends with the client, whose parts refer to each other.
+        return Connected(client.workflow_service, vars(client).clear)
+    names = {**_SETTINGS, "key": _KEY} if api_key else _SETTINGS
+    peer = handshake.Peer("Temporal", settings.temporal_address, settings.temporal_tls, names, TemporalUnavailable)
+    raise handshake.not_reached(peer, pems, secrets, said)
+
+
+def _api_key(settings: TemporalSettings, secrets: Secrets) -> str | None:
+    if settings.temporal_api_key_secret is None:
+        return None
+    key = secrets.read(_KEY, settings.temporal_api_key_secret)
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigurationError(f"{_KEY}: the key has characters that no key has")
+    return key
+
+
+def _pems(settings: TemporalSettings, secrets: Secrets) -> handshake.Pems:
+    if not settings.temporal_tls or settings.temporal_tls_secret is None:
+        return handshake.Pems()
+    setting = _SETTINGS["pems"]
+    try:
+        held = json.loads(secrets.read(setting, settings.temporal_tls_secret))
+    except ValueError:
+        held = None
+    if not isinstance(held, dict) or not held or not all(isinstance(held.get(key, ""), str) for key in held):
+        raise ConfigurationError(f"{setting} must be a JSON object of PEMs: any of {', '.join(_TLS_KEYS)}")
+    if not held.keys() <= _TLS_KEYS.keys():
+        raise ConfigurationError(f"{setting} has other keys than {', '.join(_TLS_KEYS)}")
+    pems = handshake.Pems(**{_TLS_KEYS[key]: value for key, value in held.items()})
+    handshake.context(pems, setting)
+    return pems
+
+
+def _tls(pems: handshake.Pems) -> TLSConfig:
+    def encoded(pem: str | None) -> bytes | None:
+        return pem.encode() if pem else None
+
+    return TLSConfig(
+        server_root_ca_cert=encoded(pems.authority),
+        client_cert=encoded(pems.certificate),
+        client_private_key=encoded(pems.key),
+    )
 
 
 def _loop_in_background() -> Run:

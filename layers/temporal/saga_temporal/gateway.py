@@ -6,7 +6,7 @@ carry a request id of ours, and without the SDK's own retries, because the state
 
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.service import RPCStatusCode
 
 from saga_core import ids
+from saga_core.connections import Connection
 from saga_core.deadlines import Deadline
 from saga_core.errors import (
     InvalidRequest,
@@ -36,7 +37,7 @@ from saga_core.requests import CreateRequest
 from saga_core.steps import Memo
 from saga_core.views import ScheduleSummary
 from saga_temporal import messages
-from saga_temporal.calls import NO_NAMESPACE, REFUSALS, Calls, OwnErrors, Run, WorkflowService
+from saga_temporal.calls import REFUSALS, Calls, OwnErrors, Run, WorkflowService
 from saga_temporal.messages import Description
 
 _IDENTITY = "agent-schedule-saga"
@@ -96,12 +97,9 @@ class Temporal:
     this application itself.
     """
 
-    def __init__(self, connect: Callable[[float], Awaitable[WorkflowService]], namespace: str, run: Run) -> None:
-        """Connect with ``connect``, given a timeout in seconds, at the first call.
-
-        ``run`` runs a coroutine to its end from any thread.
-        """
-        self._call = Calls(connect, run).call
+    def __init__(self, connection: Connection[WorkflowService], namespace: str, run: Run) -> None:
+        """Make calls over ``connection``. ``run`` runs a coroutine to its end from any thread."""
+        self._call = Calls(connection, run).call
         self._namespace = namespace
 
     def create(self, request: CreateRequest, memo: Memo, deadline: Deadline, *, holds_name: bool) -> None:
@@ -114,7 +112,7 @@ class Temporal:
             ScheduleAlreadyExists: another operation created a schedule of that name. ``unowned`` says whether it
                 belongs to nobody.
             NameReserved: Temporal has no schedule of that name, and does not free the name yet.
-            ScheduleRejected: Temporal refuses what the schedule says, or has no such namespace.
+            ScheduleRejected: Temporal refuses what the schedule says.
             InvalidRequest: the schedule has no creator and ends in the past, and there is none of its name.
         """
         # Register has checked the end of a schedule that has a creator.
@@ -141,7 +139,6 @@ class Temporal:
                 f"schedule {request.schedule_id} exists already"
             ),
             RPCStatusCode.INVALID_ARGUMENT: rejected,
-            RPCStatusCode.NOT_FOUND: lambda _: ScheduleRejected(NO_NAMESPACE),
         }
         try:
             self._call(lambda service: service.create_schedule, message, deadline, own)

@@ -1,0 +1,172 @@
+"""Why an engine cannot be reached: another connection, made by hand, says it in the same words for both engines.
+
+The libraries of the engines give their reasons as text alone, each its own. Here the types and codes of the errors say
+what is wrong and which setting may be. A reason has no value of a setting and nothing that the server sent.
+"""
+
+import errno
+import socket
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from saga_core.errors import ConfigurationError, SagaError
+from saga_core.secret_store import Secrets
+
+# Seconds, for each step of the connection by hand.
+EXAMINE_SECONDS = 1.0
+_SAID_CHARACTERS = 300
+# The beginning of HTTP/2, with empty settings. A server answers with settings of its own.
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS_FRAME, _TLS_ALERT = 4, 21
+# X.509 verification codes: the certificate is for another host name, or another address.
+_OTHER_NAME = {62, 64}
+# OpenSSL's names for a reply that is no TLS.
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"}
+
+
+@dataclass(frozen=True)
+class Pems:
+    """What TLS uses instead of the public authorities, and to identify the client; each a PEM, None if not used."""
+
+    authority: str | None = field(default=None, repr=False)
+    certificate: str | None = field(default=None, repr=False)
+    key: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Peer:
+    """An engine, as the settings say that it is reached.
+
+    Attributes:
+        engine: its name in messages.
+        address: ``host:port``.
+        tls: whether TLS is used.
+        settings: the names of the settings that say so, by ``address``, ``tls``, ``pems``, and ``key`` if one is sent.
+        unavailable: the error of an engine that is not reached.
+    """
+
+    engine: str
+    address: str
+    tls: bool
+    settings: Mapping[str, str]
+    unavailable: type[SagaError]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Why a connection fails.
+
+    Attributes:
+        reason: in words.
+        settings: which of a peer's settings may be wrong.
+        secrets_may_be_old: whether other secrets could help: the connection is refused, or the handshake of TLS fails.
+    """
+
+    reason: str
+    settings: tuple[str, ...] = ("address",)
+    secrets_may_be_old: bool = False
+
+
+def context(pems: Pems, setting: str) -> ssl.SSLContext:
+    """What Python's TLS needs. It is made also to check the PEMs.
+
+    Raises:
+        ConfigurationError: the value of ``setting`` has something that is no PEM, or a certificate without its key.
+    """
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.set_alpn_protocols(["h2"])
+    try:
+        if pems.authority is None:
+            made.load_default_certs()
+        else:
+            # Bundles have comments in any language. All that counts is ASCII.
+            made.load_verify_locations(cadata=pems.authority.encode("ascii", "ignore").decode())
+    except (ssl.SSLError, ValueError):
+        raise ConfigurationError(f"{setting}: the certificate authority is no PEM of certificates") from None
+    if (pems.certificate is None) != (pems.key is None):
+        raise ConfigurationError(f"{setting}: a client certificate and its private key are needed, or neither")
+    if pems.certificate is not None and pems.key is not None:
+        with TemporaryDirectory() as folder:  # which only this process's user may enter
+            files = Path(folder, "certificate"), Path(folder, "key")
+            for file, pem in zip(files, (pems.certificate, pems.key), strict=True):
+                file.write_text(pem)
+            try:
+                # The password is never asked for: a key that needs one is refused.
+                made.load_cert_chain(*files, password=lambda: "")
+            except (ssl.SSLError, ValueError):
+                raise ConfigurationError(
+                    f"{setting}: the client certificate and its private key are no PEMs that belong together"
+                ) from None
+    return made
+
+
+def not_reached(peer: Peer, pems: Pems, secrets: Secrets, said: str | None) -> SagaError:
+    """The error of an engine that was not reached; nothing was asked of it. Secrets that may be the cause expire.
+
+    ``said`` is the library's reason; None if it ran out of time.
+    """
+    finding = Finding("no answer in time") if said is None else examine(peer, pems, said)
+    if finding.secrets_may_be_old:
+        secrets.expire()
+    names = " or ".join(peer.settings[name] for name in finding.settings)
+    return peer.unavailable(f"{peer.engine} cannot be reached ({names}): {finding.reason}; nothing was asked of it")
+
+
+def examine(peer: Peer, pems: Pems, said: str) -> Finding:
+    """Why a connection that failed just now fails. ``said`` is the library's reason, used if this connection works."""
+    host, _, port = peer.address.rpartition(":")
+    host = host.strip("[]")
+    try:
+        with socket.create_connection((host, int(port)), EXAMINE_SECONDS) as plain:
+            if peer.tls:
+                return _examine_tls(plain, host, pems, peer) or _unexplained(peer, said)
+            return _examine_greeting(plain) or _unexplained(peer, said)
+    except socket.gaierror:
+        return Finding("the name does not resolve")
+    except ConnectionRefusedError:
+        return Finding("the connection is refused", secrets_may_be_old=True)
+    except TimeoutError:
+        return Finding("no answer in time")
+    except OSError as error:
+        return Finding(f"the connection is lost ({_name(error)})", ("address", "tls"), secrets_may_be_old=peer.tls)
+
+
+def _examine_tls(plain: socket.socket, host: str, pems: Pems, peer: Peer) -> Finding | None:
+    try:
+        with context(pems, peer.settings["pems"]).wrap_socket(plain, server_hostname=host) as secure:
+            if secure.selected_alpn_protocol() != "h2":
+                return Finding("the server does not offer HTTP/2")
+            return _examine_greeting(secure)
+    except ssl.SSLCertVerificationError as error:
+        if error.verify_code in _OTHER_NAME:
+            return Finding("TLS: the server's certificate is for another name", secrets_may_be_old=True)
+        return Finding(f"TLS: {error.verify_message}", ("pems",), secrets_may_be_old=True)
+    except ssl.SSLError as error:
+        names = ("address", "tls") if error.reason in _NO_TLS else ("pems",)
+        return Finding(f"TLS: {error.reason}", names, secrets_may_be_old=True)
+
+
+def _examine_greeting(opened: socket.socket) -> Finding | None:
+    """None if the server speaks HTTP/2. With TLS 1.3, the refusal of a client certificate comes only here."""
+    opened.sendall(_HELLO)
+    reply = opened.recv(16)
+    if reply[3:4] == bytes([_SETTINGS_FRAME]):
+        return None
+    if reply[:1] == bytes([_TLS_ALERT]):
+        return Finding("the server requires TLS", ("tls",))
+    if not reply:
+        return Finding("the server closes the connection", ("address", "tls"))
+    return Finding("the server does not speak HTTP/2", ("address", "tls"))
+
+
+def _unexplained(peer: Peer, said: str) -> Finding:
+    """The handshake is well, so the library, or what the server says to this client, is stricter."""
+    names = ("address", *(("pems",) if peer.tls else ()), *(("key",) if "key" in peer.settings else ()))
+    return Finding(said[:_SAID_CHARACTERS], names, secrets_may_be_old=len(names) > 1)
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, type(error).__name__)
