@@ -2,11 +2,9 @@
 
 import datetime
 import ipaddress
-import ssl
 from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
+import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,18 +21,11 @@ class Issued:
     certificate: str
     key: str
 
-    def server(self, clients: "Authority | None" = None) -> ssl.SSLContext:
+    def server(self, clients: "Authority | None" = None) -> grpc.ServerCredentials:
         """A server's TLS with this certificate. It admits only clients of ``clients``, if that is given."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.set_alpn_protocols(["h2"])
-        with TemporaryDirectory() as folder:
-            both = Path(folder, "both.pem")
-            both.write_text(self.certificate + self.key)
-            context.load_cert_chain(both)
-        if clients:
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(cadata=clients.pem)
-        return context
+        pair = (self.key.encode(), self.certificate.encode())
+        admitted = clients.pem.encode() if clients else None
+        return grpc.ssl_server_credentials([pair], admitted, require_client_auth=clients is not None)
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class FaultProxy(grpc.GenericRpcHandler):
                 self.killed.set()
             if fault and not fault.takes_effect:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "cut off by the test")
-            sent = tuple((key, value) for key, value in context.invocation_metadata() if key not in _OWN_METADATA)
+            sent = self._metadata(context)
             call: Any = self._channel.stream_stream(path)
             error: Any = None
             left = context.time_remaining()
@@ -143,6 +143,10 @@ class FaultProxy(grpc.GenericRpcHandler):
 
         return grpc.stream_stream_rpc_method_handler(forward)
 
+    def _metadata(self, context: grpc.ServicerContext) -> tuple[tuple[str, Any], ...]:
+        """What is sent to the engine with the call."""
+        return tuple((key, value) for key, value in context.invocation_metadata() if key not in _OWN_METADATA)
+
     def _meet(self, method: str) -> tuple[Fault | None, list[Callable[[], object]]]:
         with self._lock:
             if self._aside:
@@ -156,15 +160,62 @@ class FaultProxy(grpc.GenericRpcHandler):
             return self._faults.pop((method, number), lasting if number >= first else None), acts
 
 
+class KeyProxy(FaultProxy):
+    """A proxy that refuses every call without the right key, as a deployed engine does.
+
+    Attributes:
+        key: the right one.
+        engine_key: the one that the engine requires.
+        refusal: the code of a refusal.
+        open_methods: may be called without a key.
+    """
+
+    key = ""
+    engine_key = ""
+    refusal = grpc.StatusCode.UNAUTHENTICATED
+    open_methods: frozenset[str] = frozenset()
+
+    def turn_to(self, upstream: str) -> None:
+        """Forward to another engine from now on."""
+        self._channel.close()
+        self._channel = grpc.insecure_channel(upstream)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+        """Refuse the call, or forward it."""
+        method = handler_call_details.method.rpartition("/")[2]
+        sent = [value for key, value in handler_call_details.invocation_metadata if key == "authorization"]
+        if sent == [f"Bearer {self.key}"] or method in self.open_methods:
+            return super().service(handler_call_details)
+        self.calls.append(method)
+
+        def refuse(_requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            context.abort(self.refusal, "the key is not the right one")
+            yield b""
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    def _metadata(self, context: grpc.ServicerContext) -> tuple[tuple[str, Any], ...]:
+        others = [(key, value) for key, value in super()._metadata(context) if key != "authorization"]
+        return (*others, ("authorization", f"Bearer {self.engine_key}"))
+
+
 @contextmanager
 def fault_proxy(upstream: str) -> Iterator[tuple[FaultProxy, int]]:
     """A proxy in front of ``upstream`` and its port on 127.0.0.1, for as long as the block lasts."""
     proxy = FaultProxy(upstream)
+    with serving(proxy) as port:
+        yield proxy, port
+    proxy._channel.close()
+
+
+@contextmanager
+def serving(proxy: FaultProxy, credentials: grpc.ServerCredentials | None = None) -> Iterator[int]:
+    """A port on 127.0.0.1 where the proxy listens for as long as the block lasts; with TLS, if it has credentials."""
     server = grpc.server(ThreadPoolExecutor(WORKERS), handlers=[proxy], options=[("grpc.so_reuseport", 0)])
-    port = server.add_insecure_port(f"{HOST}:0")
+    address = f"{HOST}:0"
+    port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     server.start()
     try:
-        yield proxy, port
+        yield port
     finally:
         server.stop(grace=None).wait()
-        proxy._channel.close()

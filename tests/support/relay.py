@@ -1,4 +1,4 @@
-"""A relay of TCP connections that does what a network does, and may end TLS before it passes the bytes on.
+"""A relay of TCP connections that does what a network does.
 
 Everything runs in one event loop in a thread of its own, however many connections there are.
 """
@@ -6,7 +6,6 @@ Everything runs in one event loop in a thread of its own, however many connectio
 import asyncio
 import contextlib
 import socket
-import ssl
 import struct
 import threading
 from collections.abc import Coroutine, Iterator
@@ -34,13 +33,11 @@ class Relay:
     Attributes:
         port: where it listens.
         upstream: the port that it passes connections on to.
-        tls: how it ends TLS; None passes the bytes on as they are.
         accepted: how many connections it has accepted.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, upstream: int, host: str = HOST, port: int = 0) -> None:
         self.upstream = upstream
-        self.tls: ssl.SSLContext | None = None
         self.accepted = 0
         self.port = port
         self._host = host
@@ -88,7 +85,6 @@ class Relay:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self._open.add(writer)
-        raw = writer
         try:
             if self._path is Path.RESETS:
                 _reset(writer)
@@ -97,12 +93,10 @@ class Relay:
                 while await reader.read(65_536):
                     pass
                 return
-            if self.tls:
-                await writer.start_tls(self.tls)
             onward_reader, onward = await asyncio.open_connection(HOST, self.upstream)
             self._open.add(onward)
             try:
-                await asyncio.gather(self._pump(reader, onward, raw), self._pump(onward_reader, writer, raw))
+                await asyncio.gather(self._pump(reader, onward, writer), self._pump(onward_reader, writer, writer))
             finally:
                 self._open.discard(onward)
                 self._lost.discard(onward)
@@ -110,8 +104,8 @@ class Relay:
         except (OSError, asyncio.IncompleteReadError):
             pass  # either side has gone
         finally:
-            self._open.discard(raw)
-            self._lost.discard(raw)
+            self._open.discard(writer)
+            self._lost.discard(writer)
             with contextlib.suppress(OSError):
                 writer.close()
 
@@ -136,8 +130,6 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 def relays() -> Iterator[asyncio.AbstractEventLoop]:
     """The event loop that relays run in. It ends with the block."""
     loop = asyncio.new_event_loop()
-    # A peer that goes away in the middle of a handshake is what the tests are about.
-    loop.set_exception_handler(lambda *_: None)
     thread = threading.Thread(target=loop.run_forever, name="relays")
     thread.start()
     try:

@@ -123,7 +123,7 @@ def examine(peer: Peer, pems: Pems, said: str) -> Finding:
         with socket.create_connection((host, int(port)), EXAMINE_SECONDS) as plain:
             if peer.tls:
                 return _examine_tls(plain, host, pems, peer) or _unexplained(peer, said)
-            return _examine_greeting(plain) or _unexplained(peer, said)
+            return _examine_greeting(plain, peer) or _unexplained(peer, said)
     except socket.gaierror:
         return Finding("the name does not resolve")
     except ConnectionRefusedError:
@@ -139,7 +139,7 @@ def _examine_tls(plain: socket.socket, host: str, pems: Pems, peer: Peer) -> Fin
         with context(pems, peer.settings["pems"]).wrap_socket(plain, server_hostname=host) as secure:
             if secure.selected_alpn_protocol() != "h2":
                 return Finding("the server does not offer HTTP/2")
-            return _examine_greeting(secure)
+            return _examine_greeting(secure, peer)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code in _OTHER_NAME:
             return Finding("TLS: the server's certificate is for another name", secrets_may_be_old=True)
@@ -149,7 +149,7 @@ def _examine_tls(plain: socket.socket, host: str, pems: Pems, peer: Peer) -> Fin
         return Finding(f"TLS: {error.reason}", names, secrets_may_be_old=True)
 
 
-def _examine_greeting(opened: socket.socket) -> Finding | None:
+def _examine_greeting(opened: socket.socket, peer: Peer) -> Finding | None:
     """None if the server speaks HTTP/2. With TLS 1.3, the refusal of a client certificate comes only here."""
     opened.sendall(_HELLO)
     reply = opened.recv(16)
@@ -158,6 +158,9 @@ def _examine_greeting(opened: socket.socket) -> Finding | None:
     if reply[:1] == bytes([_TLS_ALERT]):
         return Finding("the server requires TLS", ("tls",))
     if not reply:
+        if peer.tls:
+            said = "TLS: the server closes the connection after the handshake, as if it required a client certificate"
+            return Finding(said, ("address", "pems"), secrets_may_be_old=True)
         return Finding("the server closes the connection", ("address", "tls"))
     return Finding("the server does not speak HTTP/2", ("address", "tls"))
 

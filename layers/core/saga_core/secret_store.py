@@ -1,5 +1,6 @@
 """Secrets, read from Secrets Manager by reference, and read anew when they may have been rotated."""
 
+import math
 import time
 from collections.abc import Callable
 from functools import cache
@@ -71,18 +72,22 @@ class Secrets:
         self._unavailable = unavailable
         self._now = now
         self._values: dict[str, tuple[str, float]] = {}
+        self._may_be_old: set[str] = set()
 
     def read(self, setting: str, reference: str) -> str:
-        """The secret.
+        """The secret; read anew if it may be old and was not read in the last few seconds.
 
         Raises:
             As `read_secret`.
         """
-        if setting not in self._values:
-            self._values[setting] = read_secret(setting, reference, self._unavailable), self._now()
-        return self._values[setting][0]
+        value, read_at = self._values.get(setting, ("", -math.inf))
+        is_old = setting in self._may_be_old and self._now() - read_at >= READ_AGAIN_SECONDS
+        if setting not in self._values or is_old:
+            value = read_secret(setting, reference, self._unavailable)
+            self._values[setting] = value, self._now()
+            self._may_be_old.discard(setting)
+        return value
 
     def expire(self) -> None:
-        """Read every secret anew at its next use, but none that was read in the last few seconds."""
-        young = self._now() - READ_AGAIN_SECONDS
-        self._values = {name: held for name, held in self._values.items() if held[1] > young}
+        """Every secret may be old: it was refused, or it cannot be used."""
+        self._may_be_old = set(self._values)

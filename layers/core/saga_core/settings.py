@@ -5,6 +5,7 @@ secret, or ``plain:<value>`` on a laptop (the template's parameters accept ARNs 
 """
 
 import os
+import re
 from functools import cache
 from typing import Annotated, Self
 
@@ -14,15 +15,17 @@ from saga_core.errors import ConfigurationError
 
 PLAIN = "plain:"
 _LAST_PORT = 65_535
+_ADDRESS = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
-def _has_port(address: str) -> str:
-    if not 0 < int(address.rpartition(":")[2]) <= _LAST_PORT:
-        raise ValueError("the port is not between 1 and 65535")
+def _host_and_port(address: str) -> str:
+    found = _ADDRESS.fullmatch(address)
+    if not found or not 0 < int(found["port"]) <= _LAST_PORT:
+        raise ValueError("is not host:port, with a port between 1 and 65535")
     return address
 
 
-Address = Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):\d{1,5}$"), AfterValidator(_has_port)]
+Address = Annotated[str, AfterValidator(_host_and_port)]
 SecretReference = Annotated[str, Field(pattern=r"^(plain:|arn:).+")]
 
 

@@ -23,7 +23,7 @@ _OPTIONS = [
     # Milliseconds. Without a limit, gRPC waits up to two minutes between two tries. There is no keepalive: SpiceDB
     # refuses one under five minutes, and Lambda stops the clocks.
     ("grpc.initial_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.min_reconnect_backoff_ms", 3000),
     ("grpc.max_reconnect_backoff_ms", 2000),
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
 ]
@@ -53,13 +53,11 @@ def connect(settings: SpiceDBSettings, secrets: Secrets, timeout: float) -> Conn
         ConfigurationError: a secret cannot be used.
     """
     ends_at = time.monotonic() + timeout
-    token = secrets.read("SPICEDB_TOKEN_SECRET", settings.spicedb_token_secret)
-    if not (token.isascii() and token.isprintable()):
-        raise ConfigurationError("SPICEDB_TOKEN_SECRET: the token has characters that no token has")
-    pems = handshake.Pems()
-    if settings.spicedb_tls and settings.spicedb_ca_secret:
-        pems = handshake.Pems(authority=secrets.read("SPICEDB_CA_SECRET", settings.spicedb_ca_secret))
-        handshake.context(pems, "SPICEDB_CA_SECRET")
+    try:
+        token, pems = _token(settings, secrets), _pems(settings, secrets)
+    except ConfigurationError:
+        secrets.expire()
+        raise
     channel = _channel(settings, pems)
     state = _state(channel, ends_at - time.monotonic())
     if state is grpc.ChannelConnectivity.READY:
@@ -70,6 +68,21 @@ def connect(settings: SpiceDBSettings, secrets: Secrets, timeout: float) -> Conn
         "SpiceDB", settings.spicedb_endpoint, settings.spicedb_tls, _SETTINGS, AuthorizationUnavailable
     )
     raise handshake.not_reached(peer, pems, secrets, said)
+
+
+def _token(settings: SpiceDBSettings, secrets: Secrets) -> str:
+    token = secrets.read("SPICEDB_TOKEN_SECRET", settings.spicedb_token_secret)
+    if not (token.isascii() and token.isprintable()):
+        raise ConfigurationError("SPICEDB_TOKEN_SECRET: the token has characters that no token has")
+    return token
+
+
+def _pems(settings: SpiceDBSettings, secrets: Secrets) -> handshake.Pems:
+    if not settings.spicedb_tls or settings.spicedb_ca_secret is None:
+        return handshake.Pems()
+    pems = handshake.Pems(authority=secrets.read(_SETTINGS["pems"], settings.spicedb_ca_secret))
+    handshake.context(pems, _SETTINGS["pems"])
+    return pems
 
 
 def _channel(settings: SpiceDBSettings, pems: handshake.Pems) -> grpc.Channel:

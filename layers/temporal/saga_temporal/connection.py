@@ -50,8 +50,11 @@ def connect(settings: TemporalSettings, secrets: Secrets, run: Run, timeout: flo
         ConfigurationError: a secret cannot be used.
     """
     ends_at = time.monotonic() + timeout
-    api_key = _api_key(settings, secrets)
-    pems = _pems(settings, secrets)
+    try:
+        api_key, pems = _api_key(settings, secrets), _pems(settings, secrets)
+    except ConfigurationError:
+        secrets.expire()
+        raise
     left = max(ends_at - time.monotonic(), 0)
     config = ConnectConfig(
         settings.temporal_address,
