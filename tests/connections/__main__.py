@@ -1,6 +1,6 @@
 """`python -m tests.connections`: every fault of a connection or a secret, and what is seen of it, as a table.
 
-Names of faults, or parts of them, choose some.
+Names of faults, or parts of them, choose some. ``--documented`` prints the table of docs/deploying.md and runs nothing.
 """
 
 import sys
@@ -9,13 +9,16 @@ from tempfile import TemporaryDirectory
 
 from local.stack.endpoints import Endpoints
 from local.stack.parts import engines
-from tests.connections.faults import FAULTS, observe
+from tests.connections.faults import FAULTS, observe, table
 from tests.connections.world import Engine, world
 from tests.support.ports import free_port
 
 
 def main() -> None:
     """Run the faults and print the table."""
+    if sys.argv[1:] == ["--documented"]:
+        print(table(), end="")
+        return
     chosen = [fault for fault in FAULTS if any(part in fault.name for part in sys.argv[1:] or [""])]
     endpoints = Endpoints(spicedb_port=free_port(), temporal_port=free_port(), temporal_ui_port=free_port())
     with TemporaryDirectory() as logs, engines(endpoints, Path(logs), None):

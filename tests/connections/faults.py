@@ -10,7 +10,7 @@ from authzed.api.v1 import InsecureClient, WriteSchemaRequest
 from local.stack.endpoints import SPICEDB_TOKEN
 from local.stack.process import HOST
 from local.stack.spicedb import LocalSpiceDB
-from tests.connections.world import Answer, Engine, World
+from tests.connections.world import SETTINGS, Answer, Engine, World
 from tests.support.certificates import Authority, Issued
 from tests.support.in_process import ROOT
 from tests.support.relay import Path
@@ -29,10 +29,11 @@ class Fault:
     Attributes:
         name: in words, for people.
         break_: breaks a world that is well.
-        settings: what the message names, by the properties of a world; all of them.
+        settings: the kinds of the settings that the message names, all of them.
         transient: whether the error is the engine's unavailability; otherwise it is a ConfigurationError.
         reason: what the message says besides.
         engines: those that it concerns.
+        deployed: whether a deployment mends it; otherwise a warm function is well by itself, once it is mended.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Fault:
     transient: bool = True
     reason: str = ""
     engines: tuple[Engine, ...] = tuple(Engine)
+    deployed: bool = False
 
     def error(self, engine: Engine) -> str:
         """The name of the error."""
@@ -67,6 +69,7 @@ def observe(world: World, fault: Fault) -> Observation:
     world.well()
     world.restart()
     mend = fault.break_(world)
+    assert (mend is None) == fault.deployed
     answer = world.call()
     if mend:
         mend()
@@ -110,7 +113,7 @@ def _server_without_tls(world: World) -> Callable[[], None]:
 
 
 def _client_without_tls(world: World) -> Callable[[], None]:
-    world.set(world.tls_setting, "false")
+    world.set(world.setting("tls"), "false")
     return lambda: world.serve(None)
 
 
@@ -131,7 +134,7 @@ def _pems(broken: Callable[[World], object]) -> Break:
         if isinstance(value, str):
             world.hold_pems(value)
         else:
-            world.hold(world.pems_setting, value)
+            world.hold(world.setting("pems"), value)
         return lambda: world.hold_pems(world.authority.pem)
 
     return break_
@@ -141,7 +144,7 @@ def _tls_secret(broken: Callable[[World], str]) -> Break:
     """The whole of Temporal's secret with PEMs."""
 
     def break_(world: World) -> Callable[[], None]:
-        world.hold(world.pems_setting, broken(world))
+        world.hold(world.setting("pems"), broken(world))
         return lambda: world.hold_pems(world.authority.pem)
 
     return break_
@@ -156,9 +159,9 @@ def _key(broken: object, code: grpc.StatusCode = grpc.StatusCode.UNAUTHENTICATED
     return break_
 
 
-def _setting(name: str, value: str) -> Break:
+def _setting(kind: str, value: str) -> Break:
     def break_(world: World) -> None:
-        world.set(getattr(world, name, name), value)
+        world.set(world.setting(kind), value)
 
     return break_
 
@@ -189,62 +192,63 @@ TEMPORAL = (Engine.TEMPORAL,)
 SPICEDB = (Engine.SPICEDB,)
 
 FAULTS = [
-    Fault("the engine is down", _path(Path.CLOSED), ("address_setting",), reason="refused"),
-    Fault("the path swallows every byte", _path(Path.SWALLOWS), ("address_setting",), reason="no answer in time"),
-    Fault("the path resets connections", _path(Path.RESETS), ("address_setting",), reason="ECONNRESET"),
+    Fault("the engine is down", _path(Path.CLOSED), ("address",), reason="refused"),
+    Fault("the path swallows every byte", _path(Path.SWALLOWS), ("address",), reason="no answer in time"),
+    Fault("the path resets connections", _path(Path.RESETS), ("address",), reason="ECONNRESET"),
     Fault(
-        "the name does not resolve",
-        _setting("address_setting", "nowhere.invalid:443"),
-        ("address_setting",),
+        "a host name that does not exist",
+        _setting("address", "nowhere.invalid:443"),
+        ("address",),
         reason="does not resolve",
+        deployed=True,
     ),
-    Fault("a wrong authority", _pems(lambda _: OTHER.pem), ("pems_setting",), reason="unable to get local issuer"),
+    Fault("a wrong authority", _pems(lambda _: OTHER.pem), ("pems",), reason="unable to get local issuer"),
     Fault(
         "the server's certificate has expired",
         _server(lambda w: w.authority.issue(days=-1)),
-        ("pems_setting",),
+        ("pems",),
         reason="expired",
     ),
     Fault(
         "the server's certificate is for another name",
         _server(lambda w: w.authority.issue("example.org")),
-        ("address_setting",),
+        ("address",),
         reason="another name",
     ),
-    Fault("TLS, and the server does not use it", _server_without_tls, ("tls_setting",), reason="TLS: "),
-    Fault("no TLS, and the server requires it", _client_without_tls, ("tls_setting",)),
+    Fault("TLS, and the server does not use it", _server_without_tls, ("tls",), reason="TLS: "),
+    Fault("no TLS, and the server requires it", _client_without_tls, ("tls",)),
     Fault(
         "the server requires a client certificate, and there is none",
         _mutual(lambda _: None),
-        ("pems_setting",),
+        ("pems",),
         reason="client certificate",
         engines=TEMPORAL,
     ),
     Fault(
         "the server requires a client certificate, which SpiceDB's clients do not have",
         _server(lambda w: w.certificate, lambda w: w.authority),
-        ("pems_setting",),
+        ("pems",),
         reason="client certificate",
         engines=SPICEDB,
     ),
     Fault(
         "a client certificate of another authority",
         _mutual(lambda _: OTHER.issue("client")),
-        ("pems_setting",),
+        ("pems",),
         reason="client certificate",
         engines=TEMPORAL,
     ),
-    Fault("a wrong key, refused with UNAUTHENTICATED", _key("wrong-key-of-the-test"), ("key_setting",)),
+    Fault("a wrong key, refused with UNAUTHENTICATED", _key("wrong-key-of-the-test"), ("key",)),
     Fault(
         "a wrong key, refused with PERMISSION_DENIED",
         _key("wrong-key-of-the-test", grpc.StatusCode.PERMISSION_DENIED),
-        ("key_setting",),
+        ("key",),
         engines=SPICEDB,
     ),
     Fault(
         "a wrong key, refused with PERMISSION_DENIED, after the connect",
         _key("wrong-key-of-the-test", grpc.StatusCode.PERMISSION_DENIED, "GetSystemInfo"),
-        ("key_setting",),
+        ("key",),
         transient=False,
         reason="PERMISSION_DENIED",
         engines=TEMPORAL,
@@ -252,78 +256,78 @@ FAULTS = [
     Fault(
         "Secrets Manager is throttled",
         _key(Refusal("ThrottlingException")),
-        ("key_setting",),
+        ("key",),
         reason="ThrottlingException",
     ),
     Fault(
         "Secrets Manager fails",
         _key(Refusal("InternalServiceError", 500)),
-        ("key_setting",),
+        ("key",),
         reason="InternalServiceError",
     ),
-    Fault("Secrets Manager does not respond", _key(None), ("key_setting",), reason="ReadTimeoutError"),
+    Fault("Secrets Manager does not respond", _key(None), ("key",), reason="ReadTimeoutError"),
     Fault(
         "the secret may not be read",
         _key(Refusal("AccessDeniedException")),
-        ("key_setting",),
+        ("key",),
         transient=False,
         reason="AccessDeniedException",
     ),
     Fault(
         "there is no such secret",
         _key(Refusal("ResourceNotFoundException")),
-        ("key_setting",),
+        ("key",),
         transient=False,
         reason="ResourceNotFoundException",
     ),
     Fault(
         "the secret cannot be decrypted",
         _key(Refusal("DecryptionFailure")),
-        ("key_setting",),
+        ("key",),
         transient=False,
         reason="DecryptionFailure",
     ),
-    Fault("the secret is binary", _key(b"\0"), ("key_setting",), transient=False, reason="no text"),
-    Fault("the secret is empty", _key(" \n"), ("key_setting",), transient=False, reason="empty"),
+    Fault("the secret is binary", _key(b"\0"), ("key",), transient=False, reason="no text"),
+    Fault("the secret is empty", _key(" \n"), ("key",), transient=False, reason="empty"),
     Fault(
         "a key with a line end inside",
         _key("one-half\nother-half-of-the-key"),
-        ("key_setting",),
+        ("key",),
         transient=False,
         reason="characters",
     ),
     Fault(
         "the authority is junk",
         _pems(lambda _: "junk-and-no-certificate"),
-        ("pems_setting",),
+        ("pems",),
         transient=False,
         reason="no PEM",
     ),
     Fault(
         "the authority is JSON",
         _pems(lambda w: json.dumps({"ca": w.authority.pem})),
-        ("pems_setting",),
+        ("pems",),
         transient=False,
         reason="no PEM",
     ),
     Fault(
         r"the authority has a literal \n for each line end",
         _pems(lambda w: w.authority.pem.replace("\n", "\\n")),
-        ("pems_setting",),
+        ("pems",),
         transient=False,
         reason="no PEM",
     ),
     Fault(
         "the secret with certificates may not be read",
         _pems(lambda _: Refusal("AccessDeniedException")),
-        ("pems_setting",),
+        ("pems",),
         transient=False,
         reason="AccessDeniedException",
     ),
     Fault(
         "the TLS secret is no JSON",
         _tls_secret(lambda w: w.authority.pem),
-        ("pems_setting",),
+        ("pems",),
         transient=False,
         reason="JSON",
         engines=TEMPORAL,
@@ -331,7 +335,7 @@ FAULTS = [
     Fault(
         "the TLS secret has an unknown key",
         _tls_secret(lambda w: _json(w, client_key="key-under-another-name")),
-        ("pems_setting",),
+        ("pems",),
         transient=False,
         reason="other keys",
         engines=TEMPORAL,
@@ -339,7 +343,7 @@ FAULTS = [
     Fault(
         "a client certificate without its private key",
         _tls_secret(lambda w: _json(w, client_cert=w.authority.issue("client").certificate)),
-        ("pems_setting",),
+        ("pems",),
         transient=False,
         reason="private key",
         engines=TEMPORAL,
@@ -347,7 +351,7 @@ FAULTS = [
     Fault(
         "a client certificate with the key of another",
         _tls_secret(_foreign_key),
-        ("pems_setting",),
+        ("pems",),
         transient=False,
         reason="belong together",
         engines=TEMPORAL,
@@ -357,37 +361,53 @@ FAULTS = [
         _tls_secret(
             lambda w: _json(w, client_cert="junk-and-no-certificate", client_private_key=w.authority.issue("x").key)
         ),
-        ("pems_setting",),
+        ("pems",),
         transient=False,
         reason="belong together",
         engines=TEMPORAL,
     ),
     Fault(
         "port 99999",
-        _setting("address_setting", "localhost:99999"),
-        ("address_setting",),
+        _setting("address", "localhost:99999"),
+        ("address",),
         transient=False,
         reason="65535",
+        deployed=True,
     ),
     Fault(
         "a URL instead of an address",
-        _setting("address_setting", "https://localhost:443"),
-        ("address_setting",),
+        _setting("address", "https://localhost:443"),
+        ("address",),
         transient=False,
+        deployed=True,
     ),
     Fault(
         "the schema lacks a permission",
         _schema_without_a_permission,
-        ("address_setting",),
+        ("address",),
         transient=False,
         reason="schema/schedules.zed",
         engines=SPICEDB,
     ),
     Fault(
         "a namespace that does not exist",
-        _setting("TEMPORAL_NAMESPACE", "no-such-namespace"),
-        ("namespace_setting",),
+        _setting("namespace", "no-such-namespace"),
+        ("namespace",),
         transient=False,
         engines=TEMPORAL,
+        deployed=True,
     ),
 ]
+
+
+def table() -> str:
+    """The faults as they are documented: in Markdown, one a line."""
+    lines = ["| what is wrong | error | the message names | well again |", "|---|---|---|---|"]
+    for fault in FAULTS:
+        error = f"`{CONFIGURATION}`"
+        if fault.transient:
+            error = " or ".join(f"`{UNAVAILABLE[engine]}`" for engine in fault.engines)
+        names = " or ".join(f"`{SETTINGS[kind][engine]}`" for kind in fault.settings for engine in fault.engines)
+        well = "after a deployment" if fault.deployed else "by itself, once it is mended"
+        lines.append(f"| {fault.name} | {error} | {names} | {well} |")
+    return "\n".join(lines) + "\n"

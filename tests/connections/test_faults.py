@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from local.stack.endpoints import Endpoints
-from tests.connections.faults import FAULTS, Fault, observe
+from tests.connections.faults import FAULTS, Fault, observe, table
 from tests.connections.world import HEAL_SECONDS, LAMBDA_SECONDS, Engine, World, world
+from tests.support.in_process import ROOT
 
 
 @pytest.fixture(scope="module", params=list(Engine))
@@ -27,10 +28,15 @@ def test_a_fault_is_named_with_its_setting_without_a_secret_and_a_warm_function_
     print(f"{fault.name}: {seen}")
     assert seen.answer.error == fault.error(any_world.engine), seen.answer.message
     for setting in fault.settings:
-        assert getattr(any_world, setting) in seen.answer.message
+        assert any_world.setting(setting) in seen.answer.message
     assert fault.reason in seen.answer.message
     assert seen.answer.reasons == [seen.answer.message], "logged once"
     assert seen.answer.seconds < LAMBDA_SECONDS, "Lambda ends it, and nobody hears what is wrong"
     assert seen.healed is None or seen.healed < HEAL_SECONDS
     assert seen.leaks == []
     assert not [value for value in any_world.secret_values if value in "".join(capfd.readouterr())]
+
+
+def test_the_faults_are_documented_as_they_are_tested() -> None:
+    """`python -m tests.connections --documented` prints the table."""
+    assert table() in (ROOT / "docs/deploying.md").read_text()

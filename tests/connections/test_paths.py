@@ -20,6 +20,9 @@ from saga_spicedb import connection
 from tests.connections.world import HEAL_SECONDS, Engine, World, world
 from tests.support.relay import Path, Relay, relays
 
+# After so many, gRPC waits for more than ten seconds, if it has no limit.
+TRIES = 7
+
 
 @pytest.fixture(scope="module", params=list(Engine))
 def any_world(request: pytest.FixtureRequest, running_engines: Endpoints) -> Iterator[World]:
@@ -110,7 +113,7 @@ def test_secrets_are_not_read_anew_for_what_no_secret_can_mend(warm: World, trou
     if isinstance(trouble, Path):
         warm.relay.set(trouble)
     else:
-        warm.set(warm.address_setting, "nowhere.invalid:443")
+        warm.set(warm.setting("address"), "nowhere.invalid:443")
         warm.restart()
         warm.call()
     warm.until(lambda answer: "nothing was asked" in answer.message)
@@ -126,22 +129,21 @@ def test_grpc_waits_no_longer_than_seconds_before_it_connects_again(running_engi
     host, port = running_engines.spicedb.split(":")
     with ExitStack() as closing:
         relay = Relay(closing.enter_context(relays()), int(port))
+        closing.callback(relay.stop)
         settings = SpiceDBSettings(
             spicedb_endpoint=f"{host}:{relay.port}", spicedb_tls=False, spicedb_token_secret="plain:local"
         )
         channel = connection._channel(settings, Pems())
         closing.callback(channel.close)
-        relay.set(Path.CLOSED)
-        states: list[grpc.ChannelConnectivity] = []
+        relay.set(Path.RESETS)
         ready = threading.Event()
 
         def note(state: grpc.ChannelConnectivity) -> None:
-            states.append(state)
             if state is grpc.ChannelConnectivity.READY:
                 ready.set()
 
         channel.subscribe(note, try_to_connect=True)
-        while states.count(grpc.ChannelConnectivity.CONNECTING) < 8:  # by then it would wait for ten seconds and more
+        while relay.accepted < TRIES:
             time.sleep(0.05)
         relay.set(Path.OPEN)
 
@@ -210,20 +212,21 @@ def test_an_engine_whose_name_gets_another_address_is_found_there(warm: World, t
     hosts = tmp_path / "hosts"
     hosts.write_text("127.0.0.1 localhost\n127.0.0.1 engine.test\n")
     warm.serve(warm.authority.issue("engine.test"))
-    warm.set(warm.address_setting, f"engine.test:{warm.relay.port}")
+    warm.set(warm.setting("address"), f"engine.test:{warm.relay.port}")
+    there = Relay(warm.relay._loop, warm.relay.upstream, "127.0.0.2", warm.relay.port)
     caller = Caller(warm.engine, *OWN_HOSTS, str(hosts))
     try:
         caller.until_well()
-        there = Relay(warm.relay._loop, warm.relay.upstream, "127.0.0.2", warm.relay.port)
+        assert not there.accepted
         warm.relay.set(Path.SWALLOWS)
         hosts.write_text("127.0.0.1 localhost\n127.0.0.2 engine.test\n")
 
         seconds = caller.until_well()
 
         assert there.accepted
-        there.stop()
     finally:
         caller.stop()
+        there.stop()
 
     print(f"{warm.engine}: well {seconds:.1f} s after the address has changed")
     assert seconds < HEAL_SECONDS

@@ -41,6 +41,16 @@ class Engine(StrEnum):
     TEMPORAL = "Temporal"
 
 
+# Their names, by kind.
+SETTINGS = {
+    "address": {Engine.SPICEDB: "SPICEDB_ENDPOINT", Engine.TEMPORAL: "TEMPORAL_ADDRESS"},
+    "tls": {Engine.SPICEDB: "SPICEDB_TLS", Engine.TEMPORAL: "TEMPORAL_TLS"},
+    "pems": {Engine.SPICEDB: "SPICEDB_CA_SECRET", Engine.TEMPORAL: "TEMPORAL_TLS_SECRET"},
+    "key": {Engine.SPICEDB: "SPICEDB_TOKEN_SECRET", Engine.TEMPORAL: "TEMPORAL_API_KEY_SECRET"},
+    "namespace": {Engine.TEMPORAL: "TEMPORAL_NAMESPACE"},
+}
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a function returned or raised, and after how many seconds.
@@ -91,28 +101,9 @@ class World:
         """The server's."""
         return self.authority.issue()
 
-    def _name(self, spicedb_name: str, temporal_name: str) -> str:
-        return spicedb_name if self.engine is Engine.SPICEDB else temporal_name
-
-    @property
-    def address_setting(self) -> str:
-        return self._name("SPICEDB_ENDPOINT", "TEMPORAL_ADDRESS")
-
-    @property
-    def tls_setting(self) -> str:
-        return self._name("SPICEDB_TLS", "TEMPORAL_TLS")
-
-    @property
-    def pems_setting(self) -> str:
-        return self._name("SPICEDB_CA_SECRET", "TEMPORAL_TLS_SECRET")
-
-    @property
-    def key_setting(self) -> str:
-        return self._name("SPICEDB_TOKEN_SECRET", "TEMPORAL_API_KEY_SECRET")
-
-    @property
-    def namespace_setting(self) -> str:
-        return "TEMPORAL_NAMESPACE"
+    def setting(self, kind: str) -> str:
+        """The name of one of the engine's settings."""
+        return SETTINGS[kind][self.engine]
 
     def well(self) -> None:
         """Let everything be as it should: TLS with the authority that clients know, and the right key."""
@@ -121,8 +112,8 @@ class World:
         self.gate.turn_to(self.upstream)
         self.relay.set(Path.OPEN)
         self.serve(self.certificate)
-        self.set(self.address_setting, f"{NAME}:{self.relay.port}")
-        self.set(self.tls_setting, "true")
+        self.set(self.setting("address"), f"{NAME}:{self.relay.port}")
+        self.set(self.setting("tls"), "true")
         self.set("TEMPORAL_NAMESPACE", NAMESPACE)
         self.set("RPC_TIMEOUT_SECONDS", "3")
         self.hold_key(self.key)
@@ -148,18 +139,18 @@ class World:
 
     def hold_key(self, value: Any) -> None:
         """Put a value into the secret with the key."""
-        self.hold(self.key_setting, value)
+        self.hold(self.setting("key"), value)
 
     def hold_pems(self, authority: str, client: Issued | None = None, **more: str) -> None:
         """Put PEMs into the secret: SpiceDB's has the authority alone, Temporal's is JSON."""
         if self.engine is Engine.SPICEDB:
-            self.hold(self.pems_setting, authority)
+            self.hold(self.setting("pems"), authority)
             return
         pems = {"server_root_ca_cert": authority, **more}
         if client:
             pems |= {"client_cert": client.certificate, "client_private_key": client.key}
             self.secret_values.append(client.key)
-        self.hold(self.pems_setting, json.dumps(pems))
+        self.hold(self.setting("pems"), json.dumps(pems))
 
     def restart(self) -> None:
         """Let the function start anew, as after a deployment."""
@@ -168,7 +159,7 @@ class World:
 
     def call(self) -> Answer:
         """Invoke the function once."""
-        name = self._name("register", "temporal_describe")
+        name = "register" if self.engine is Engine.SPICEDB else "temporal_describe"
         event = json.loads((ROOT / f"events/{name}.json").read_text())
         context: Any = Context("request", name, "arn:aws:lambda:local", "512", time.monotonic() + LAMBDA_SECONDS)
         handler = register.handler if self.engine is Engine.SPICEDB else describe.handler
@@ -213,6 +204,7 @@ def world(engine: Engine, endpoints: Endpoints, *, seconds: float = connections.
         secrets = closing.enter_context(secrets_manager(environment))
         gate = KeyProxy(upstream)
         relay = Relay(closing.enter_context(relays()), 0)
+        closing.callback(relay.stop)
         made = World(engine, relay, gate, upstream, secrets, environment, closing)
         gate.engine_key = SPICEDB_TOKEN
         made.well()

@@ -4,12 +4,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import pytest
 
 from functions.register import app as register
 from local.aws.lambda_runtime import LambdaRuntime
-from saga_spicedb import connection
-from tests.support.proxy import Fault
+from local.stack.endpoints import Endpoints
+from local.stack.process import HOST
+from saga_core import connections, secret_store
+from tests.support.proxy import Fault, KeyProxy, serving
 from tests.support.saga_stack import Ended, Stack
 
 COMPENSATED = ["Compensate", "CompensateOutcome", "OriginalError", "Failed"]
@@ -207,15 +210,17 @@ def test_a_schedule_that_a_late_attempt_brings_back_is_found_by_the_delete(stack
 
 
 def test_a_rotated_token_is_read_anew_at_the_next_try(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
-    stack.create()
+    monkeypatch.setattr(connections, "REPLACE_SECONDS", 0)
+    monkeypatch.setattr(secret_store, "READ_AGAIN_SECONDS", 0)
     stack.reconnect()
     secrets = ["local", "old"]
-    monkeypatch.setattr(connection, "read_secret", lambda _reference: secrets[-1])
+    monkeypatch.setattr(secret_store, "read_secret", lambda *_: secrets[-1])
     stack.on_wait("Register", secrets.pop)
-    created = stack.create(stack.request("second"))
+    created = stack.create()
 
     assert created.status == "SUCCEEDED"
     assert stack.waits(created) == ["Register"]
+    stack.reconnect()
 
 
 def test_a_wrong_token_is_an_unavailability_and_never_shown(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,9 +230,50 @@ def test_a_wrong_token_is_an_unavailability_and_never_shown(stack: Stack, monkey
     failed = stack.create()
 
     assert failed.error == "CompensationFailed", "nothing of SpiceDB answers, the compensation included"
-    assert "does not accept the token" in (failed.cause or "")
+    assert "does not accept the token (SPICEDB_TOKEN_SECRET)" in (failed.cause or "")
     assert "hunter2" not in (failed.cause or "")
+    assert stack.held() == {}
+    assert stack.temporal.calls == [], "no schedule is made that nobody owns"
     stack.reconnect()
+
+
+def test_a_key_that_temporal_refuses_compensates_the_create_and_is_never_shown(
+    stack: Stack, running_engines: Endpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.reconnect()
+    gate = KeyProxy(running_engines.temporal)
+    gate.refusal, gate.open_methods = grpc.StatusCode.PERMISSION_DENIED, frozenset({"GetSystemInfo"})
+    with serving(gate) as port:
+        monkeypatch.setenv("TEMPORAL_ADDRESS", f"{HOST}:{port}")
+        monkeypatch.setenv("TEMPORAL_API_KEY_SECRET", "plain:hunter2")
+        failed = stack.create()
+        stack.reconnect()
+
+    assert (failed.status, failed.error) == ("FAILED", "ConfigurationError")
+    assert failed.states[4:6] == ["WasRegistered", "Compensate"]
+    assert "TEMPORAL_API_KEY_SECRET" in (failed.cause or "")
+    assert not (failed.cause or "").startswith("outcome unverified"), "nothing was made, and that is known"
+    assert "hunter2" not in (failed.cause or "")
+    assert stack.waits(failed) == [], "nothing here gets better by trying again"
+    assert stack.held() == {}
+    assert stack.scheduled() is None
+
+
+def test_a_key_that_is_refused_after_an_attempt_that_may_have_landed_leaves_the_outcome_unknown(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.temporal.inject("CreateSchedule", Fault.LOST_REPLY)
+
+    def turn_away() -> None:
+        stack.reconnect()
+        monkeypatch.delenv("TEMPORAL_NAMESPACE")
+
+    stack.on_wait("CreateSchedule", turn_away)
+    failed = stack.create()
+    stack.reconnect()
+
+    assert (failed.status, failed.error) == ("FAILED", "TemporalUnavailable")
+    assert (failed.cause or "").startswith("outcome unverified")
 
 
 @pytest.mark.parametrize(

@@ -136,7 +136,9 @@ def examine(peer: Peer, pems: Pems, said: str) -> Finding:
 
 def _examine_tls(plain: socket.socket, host: str, pems: Pems, peer: Peer) -> Finding | None:
     try:
-        with context(pems, peer.settings["pems"]).wrap_socket(plain, server_hostname=host) as secure:
+        tls = context(pems, peer.settings["pems"])
+        with tls.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False) as secure:
+            secure.do_handshake()
             if secure.selected_alpn_protocol() != "h2":
                 return Finding("the server does not offer HTTP/2")
             return _examine_greeting(secure, peer)
@@ -146,7 +148,7 @@ def _examine_tls(plain: socket.socket, host: str, pems: Pems, peer: Peer) -> Fin
         return Finding(f"TLS: {error.verify_message}", ("pems",), secrets_may_be_old=True)
     except ssl.SSLError as error:
         names = ("address", "tls") if error.reason in _NO_TLS else ("pems",)
-        return Finding(f"TLS: {error.reason}", names, secrets_may_be_old=True)
+        return Finding(f"TLS: {error.reason or 'the server refuses the client'}", names, secrets_may_be_old=True)
 
 
 def _examine_greeting(opened: socket.socket, peer: Peer) -> Finding | None:
