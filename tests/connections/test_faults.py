@@ -6,7 +6,7 @@ import pytest
 
 from local.stack.endpoints import Endpoints
 from tests.connections.faults import FAULTS, Fault, observe, table
-from tests.connections.world import HEAL_SECONDS, LAMBDA_SECONDS, Engine, World, world
+from tests.connections.world import LAMBDA_SECONDS, Engine, World, world
 from tests.support.in_process import ROOT
 
 
@@ -32,7 +32,6 @@ def test_a_fault_is_named_with_its_setting_without_a_secret_and_a_warm_function_
     assert fault.reason in seen.answer.message
     assert seen.answer.reasons == [seen.answer.message], "logged once"
     assert seen.answer.seconds < LAMBDA_SECONDS, "Lambda ends it, and nobody hears what is wrong"
-    assert seen.healed is None or seen.healed < HEAL_SECONDS
     assert seen.leaks == []
     assert not [value for value in any_world.secret_values if value in "".join(capfd.readouterr())]
 

@@ -29,8 +29,8 @@ from tests.support.secrets_manager import SecretsManager, secrets_manager
 
 # Seconds, as in template.yaml.
 LAMBDA_SECONDS = 7.0
-# Within so many seconds a function that is warm has to be well again.
-HEAL_SECONDS = 10.0
+# What is not well by then does not heal by itself. A machine that has nothing else to do needs a few seconds.
+HEAL_SECONDS = 30.0
 _PAUSE = 0.1
 
 
@@ -183,7 +183,7 @@ class World:
         """Invoke the function until its answer is so. Returns it, and after how many seconds it came."""
         began = time.monotonic()
         while not is_so(answer := self.call()):
-            assert time.monotonic() - began < 2 * HEAL_SECONDS, f"it does not change: {answer}"
+            assert time.monotonic() - began < HEAL_SECONDS, f"it does not change: {answer}"
             time.sleep(_PAUSE)
         return answer, time.monotonic() - began
 

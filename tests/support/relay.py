@@ -101,8 +101,8 @@ class Relay:
                 self._open.discard(onward)
                 self._lost.discard(onward)
                 onward.close()
-        except (OSError, asyncio.IncompleteReadError):
-            pass  # either side has gone
+        except (OSError, asyncio.CancelledError):
+            pass  # either side has gone, or the relay ends
         finally:
             self._open.discard(writer)
             self._lost.discard(writer)
