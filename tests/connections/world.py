@@ -166,18 +166,17 @@ class World:
         log = io.StringIO()
         before = logger.registered_handler.setStream(log)  # type: ignore[attr-defined] # it is a StreamHandler
         began = time.monotonic()
-        error: Exception | None = None
+        error, message = None, ""
         try:
             handler(event, context)
         except AgentUpdateDenied:
             pass  # nobody owns the agent of the sample event: SpiceDB has responded
         except SagaError as raised:
-            error = raised
+            # Not the error itself: it and this frame would refer to each other, and keep the client of the call.
+            error, message = type(raised).__name__, str(raised)
         finally:
             logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above
-        return Answer(
-            type(error).__name__ if error else None, str(error or ""), log.getvalue(), time.monotonic() - began
-        )
+        return Answer(error, message, log.getvalue(), time.monotonic() - began)
 
     def until(self, is_so: Callable[[Answer], bool]) -> tuple[Answer, float]:
         """Invoke the function until its answer is so. Returns it, and after how many seconds it came."""

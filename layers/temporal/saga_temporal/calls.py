@@ -1,5 +1,6 @@
 """One call to Temporal: the connection, the deadline, and what each error means."""
 
+import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import timedelta
 from types import MappingProxyType
@@ -103,7 +104,13 @@ class Calls:
 
 
 async def _called(rpc: Rpc[Response], message: Any, timeout: timedelta) -> Response:
-    return await rpc(message, timeout=timeout)
+    try:
+        return await rpc(message, timeout=timeout)
+    except RPCError as error:
+        # Its cause and a frame of temporalio refer to each other, and the frame has the client, which would stay open.
+        if error.__context__:
+            traceback.clear_frames(error.__context__.__traceback__)
+        raise
 
 
 def _time_left(deadline: Deadline) -> float:
