@@ -8,6 +8,7 @@ import errno
 import socket
 import ssl
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +25,7 @@ _SETTINGS_FRAME, _TLS_ALERT = 4, 21
 # X.509 verification codes: the certificate is for another host name, or another address.
 _OTHER_NAME = {62, 64}
 # OpenSSL's names for a reply that is no TLS.
-_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"}
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}
 
 
 @dataclass(frozen=True)
@@ -147,14 +148,20 @@ def _examine_tls(plain: socket.socket, host: str, pems: Pems, peer: Peer) -> Fin
             return Finding("TLS: the server's certificate is for another name", secrets_may_be_old=True)
         return Finding(f"TLS: {error.verify_message}", ("pems",), secrets_may_be_old=True)
     except ssl.SSLError as error:
+        if isinstance(error, ssl.SSLEOFError):
+            return Finding("TLS: the server closes the connection", ("address", "tls"), secrets_may_be_old=True)
         names = ("address", "tls") if error.reason in _NO_TLS else ("pems",)
         return Finding(f"TLS: {error.reason or 'the server refuses the client'}", names, secrets_may_be_old=True)
 
 
 def _examine_greeting(opened: socket.socket, peer: Peer) -> Finding | None:
     """None if the server speaks HTTP/2. With TLS 1.3, the refusal of a client certificate comes only here."""
-    opened.sendall(_HELLO)
-    reply = opened.recv(16)
+    # A server that has refused already may be gone before the greeting, and its refusal can still be read.
+    with suppress(ssl.SSLEOFError, BrokenPipeError):
+        opened.sendall(_HELLO)
+    reply = b""
+    with suppress(ssl.SSLEOFError):
+        reply = opened.recv(16)
     if reply[3:4] == bytes([_SETTINGS_FRAME]):
         return None
     if reply[:1] == bytes([_TLS_ALERT]):
