@@ -2,10 +2,13 @@
 
 import asyncio
 import io
+import math
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from local.aws import gateway, server
 from local.aws.template import Template
@@ -15,7 +18,7 @@ from local.stack.issuer import public_keys, signing_key
 from local.stack.parts import parameters
 from saga_api import executions
 from saga_api.settings import api_settings
-from saga_core import settings
+from saga_core import connections, settings
 from saga_core.observability import logger
 from saga_spicedb import spicedb
 from saga_temporal import temporal
@@ -46,7 +49,10 @@ def serving(endpoints: Endpoints) -> Iterator[Api]:
         with (
             server.serve(template, on_backoff=lambda _: None) as functions,
             gateway.serve(template, public_keys(key), functions, log=access_log.append) as url,
+            pytest.MonkeyPatch.context() as environment,
         ):
+            # Tests count calls, and temporalio makes one of its own when it connects.
+            environment.setattr(connections, "REPLACE_SECONDS", math.inf)
             yield Api(
                 port=int(url.rpartition(":")[2]),
                 spicedb=spicedb_proxy,
