@@ -42,6 +42,7 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.service import RPCError, RPCStatusCode
 
 from saga_core import ids
+from saga_core.connections import Connected, Connection
 from saga_reconcile import repairs, sweep
 from saga_spicedb import SpiceDB
 from saga_temporal import MEMO_KEY, Temporal, payloads
@@ -140,9 +141,11 @@ class FleetEngines:
     @contextmanager
     def behind_the_reconciler(self) -> Iterator[None]:
         """Let the reconciler read them."""
-        spicedb = SpiceDB(lambda: _Client(self), timedelta(minutes=12))  # type: ignore[arg-type,return-value] # what it uses
+        clients: Connection[Any] = Connection(lambda _timeout: Connected(_Client(self)))
+        services: Connection[Any] = Connection(lambda _timeout: Connected(_Service(self)))
+        spicedb = SpiceDB(clients, timedelta(minutes=12))
         with asyncio.Runner() as runner, pytest.MonkeyPatch.context() as patch:
-            temporal = Temporal(self._connect, "default", runner.run)
+            temporal = Temporal(services, "default", runner.run)
             (function,) = (each for each in template().functions if each.code.name == "reconcile")
             for name, value in function.environment.items():
                 patch.setenv(name, value)
@@ -150,9 +153,6 @@ class FleetEngines:
                 patch.setattr(module, "spicedb", lambda: spicedb)
                 patch.setattr(module, "temporal", lambda: temporal)
             yield
-
-    async def _connect(self, _timeout: float) -> Any:
-        return _Service(self)
 
 
 class _Client:

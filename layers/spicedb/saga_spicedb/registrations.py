@@ -9,7 +9,6 @@ from authzed.api.v1 import (
     CheckBulkPermissionsRequest,
     CheckBulkPermissionsRequestItem,
     CheckPermissionResponse,
-    Client,
     Cursor,
     ReadRelationshipsResponse,
 )
@@ -19,7 +18,7 @@ from saga_core.drift import Registered
 from saga_core.ids import Subject
 from saga_core.steps import Holder
 from saga_spicedb import messages
-from saga_spicedb.calls import STATUS_CODES, PreconditionFailedError, error_of, whole
+from saga_spicedb.calls import STATUS_CODES, Client, PreconditionFailedError, error_of, whole
 
 Call = Callable[[Callable[[Client], Any], Any, Deadline], Any]
 # Relationships in a page of a sweep.
