@@ -14,7 +14,7 @@ from tests.connections.world import SETTINGS, Answer, Engine, World
 from tests.support.certificates import Authority, Issued
 from tests.support.in_process import ROOT
 from tests.support.relay import Path
-from tests.support.secrets_manager import Refusal
+from tests.support.secrets_manager import SLOWLY, Refusal
 
 UNAVAILABLE = {Engine.SPICEDB: "AuthorizationUnavailable", Engine.TEMPORAL: "TemporalUnavailable"}
 CONFIGURATION = "ConfigurationError"
@@ -159,6 +159,25 @@ def _key(broken: object, code: grpc.StatusCode = grpc.StatusCode.UNAUTHENTICATED
     return break_
 
 
+def _no_key(world: World) -> None:
+    """The server requires one."""
+    world.set(world.setting("key"), "")
+
+
+def _another_engine(world: World) -> Callable[[], object]:
+    """The server is the other engine's, or any other one that speaks gRPC."""
+    world.gate.unknown = True
+    return lambda: setattr(world.gate, "unknown", False)
+
+
+def _echo(world: World) -> Callable[[], object]:
+    """The server repeats the key in its refusal."""
+    mend = _key("wrong-key-of-the-test")(world)
+    world.gate.echoes = True
+    assert mend
+    return mend
+
+
 def _setting(kind: str, value: str) -> Break:
     def break_(world: World) -> None:
         world.set(world.setting(kind), value)
@@ -238,6 +257,13 @@ FAULTS = [
         reason="client certificate",
         engines=TEMPORAL,
     ),
+    Fault(
+        "a client certificate that has expired",
+        _mutual(lambda w: w.authority.issue("client", days=-1)),
+        ("pems",),
+        reason="client certificate",
+        engines=TEMPORAL,
+    ),
     Fault("a wrong key, refused with UNAUTHENTICATED", _key("wrong-key-of-the-test"), ("key",)),
     Fault(
         "a wrong key, refused with PERMISSION_DENIED",
@@ -253,6 +279,8 @@ FAULTS = [
         reason="PERMISSION_DENIED",
         engines=TEMPORAL,
     ),
+    Fault("a wrong key that the server repeats in its refusal", _echo, ("key",)),
+    Fault("the server requires a key, and there is none", _no_key, ("key",), engines=TEMPORAL, deployed=True),
     Fault(
         "Secrets Manager is throttled",
         _key(Refusal("ThrottlingException")),
@@ -266,6 +294,7 @@ FAULTS = [
         reason="InternalServiceError",
     ),
     Fault("Secrets Manager does not respond", _key(None), ("key",), reason="ReadTimeoutError"),
+    Fault("Secrets Manager responds byte by byte, without end", _key(SLOWLY), ("key",), reason="TimeoutError"),
     Fault(
         "the secret may not be read",
         _key(Refusal("AccessDeniedException")),
@@ -318,6 +347,20 @@ FAULTS = [
         reason="no PEM",
     ),
     Fault(
+        "the authority ends in the middle",
+        _pems(lambda w: w.authority.pem[:300]),
+        ("pems",),
+        transient=False,
+        reason="no PEM",
+    ),
+    Fault(
+        "the authority is a private key",
+        _pems(lambda w: w.authority.issue("client").key),
+        ("pems",),
+        transient=False,
+        reason="no PEM",
+    ),
+    Fault(
         "the secret with certificates may not be read",
         _pems(lambda _: Refusal("AccessDeniedException")),
         ("pems",),
@@ -327,6 +370,14 @@ FAULTS = [
     Fault(
         "the TLS secret is no JSON",
         _tls_secret(lambda w: w.authority.pem),
+        ("pems",),
+        transient=False,
+        reason="JSON",
+        engines=TEMPORAL,
+    ),
+    Fault(
+        "the TLS secret is JSON without end",
+        _tls_secret(lambda _: "[" * 50_000),
         ("pems",),
         transient=False,
         reason="JSON",
@@ -343,6 +394,14 @@ FAULTS = [
     Fault(
         "a client certificate without its private key",
         _tls_secret(lambda w: _json(w, client_cert=w.authority.issue("client").certificate)),
+        ("pems",),
+        transient=False,
+        reason="private key",
+        engines=TEMPORAL,
+    ),
+    Fault(
+        "a private key without its client certificate",
+        _tls_secret(lambda w: _json(w, client_private_key=w.authority.issue("client").key)),
         ("pems",),
         transient=False,
         reason="private key",
@@ -381,6 +440,15 @@ FAULTS = [
         transient=False,
         deployed=True,
     ),
+    Fault(
+        "a host that no name can be",
+        _setting("address", "engine..internal:443"),
+        ("address",),
+        transient=False,
+        reason="no name",
+        deployed=True,
+    ),
+    Fault("another service is at the address", _another_engine, ("address",), transient=False, reason="UNIMPLEMENTED"),
     Fault(
         "the schema lacks a permission",
         _schema_without_a_permission,

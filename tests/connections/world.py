@@ -109,6 +109,7 @@ class World:
         """Let everything be as it should: TLS with the authority that clients know, and the right key."""
         self.gate.key = self.key
         self.gate.refusal, self.gate.open_methods = KeyProxy.refusal, KeyProxy.open_methods
+        self.gate.echoes = self.gate.unknown = False
         self.gate.turn_to(self.upstream)
         self.relay.set(Path.OPEN)
         self.serve(self.certificate)

@@ -168,12 +168,16 @@ class KeyProxy(FaultProxy):
         engine_key: the one that the engine requires.
         refusal: the code of a refusal.
         open_methods: may be called without a key.
+        echoes: whether a refusal repeats the key that was sent.
+        unknown: whether it knows no method.
     """
 
     key = ""
     engine_key = ""
     refusal = grpc.StatusCode.UNAUTHENTICATED
     open_methods: frozenset[str] = frozenset()
+    echoes = False
+    unknown = False
 
     def turn_to(self, upstream: str) -> None:
         """Forward to another engine from now on."""
@@ -184,12 +188,14 @@ class KeyProxy(FaultProxy):
         """Refuse the call, or forward it."""
         method = handler_call_details.method.rpartition("/")[2]
         sent = [value for key, value in handler_call_details.invocation_metadata if key == "authorization"]
-        if sent == [f"Bearer {self.key}"] or method in self.open_methods:
+        if not self.unknown and (sent == [f"Bearer {self.key}"] or method in self.open_methods):
             return super().service(handler_call_details)
         self.calls.append(method)
 
         def refuse(_requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            context.abort(self.refusal, "the key is not the right one")
+            if self.unknown:
+                context.abort(grpc.StatusCode.UNIMPLEMENTED, "unknown method")
+            context.abort(self.refusal, f"not the right key: {sent}" if self.echoes else "the key is not the right one")
             yield b""
 
         return grpc.stream_stream_rpc_method_handler(refuse)

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -20,31 +20,41 @@ class Refusal:
     status: int = 400
 
 
+class Slowly:
+    """A response that comes byte by byte, and does not end."""
+
+
+SLOWLY = Slowly()
+Value = str | bytes | Refusal | Slowly | None
+
+
 @dataclass
 class SecretsManager:
     """The server.
 
     Attributes:
-        values: by reference: a text, the bytes of a binary secret, a refusal, or None to respond never.
+        values: by reference: a text, the bytes of a binary secret, a refusal, SLOWLY, or None to respond never.
         reads: the references that were asked for, in order.
     """
 
-    values: dict[str, str | bytes | Refusal | None] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
-    def hold(self, name: str, value: str | bytes | Refusal | None) -> str:
+    def hold(self, name: str, value: Value) -> str:
         """Hold a secret. Returns its reference."""
         reference = f"arn:aws:secretsmanager:us-east-1:123456789012:secret:{name}-aBcDeF"
         self.values[reference] = value
         return reference
 
-    def response(self, reference: str) -> tuple[int, dict[str, str]] | None:
+    def response(self, reference: str) -> tuple[int, dict[str, str]] | Slowly | None:
         """Status and body of the response; None for none."""
         self.reads.append(reference)
         match self.values.get(reference, Refusal("ResourceNotFoundException")):
             case None:
                 return None
+            case Slowly():
+                return SLOWLY
             case Refusal(code, status):
                 return status, {"__type": code, "message": "in the words of Secrets Manager"}
             case bytes():
@@ -65,6 +75,9 @@ def secrets_manager(environment: pytest.MonkeyPatch) -> Iterator[SecretsManager]
             if response is None:
                 held.over.wait()
                 return
+            if isinstance(response, Slowly):
+                self.drip()
+                return
             status, body = response
             content = json.dumps(body).encode()
             self.send_response(status)
@@ -72,6 +85,14 @@ def secrets_manager(environment: pytest.MonkeyPatch) -> Iterator[SecretsManager]
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
+
+        def drip(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "100000")
+            self.end_headers()
+            with suppress(OSError):  # the client has gone
+                while not held.over.wait(0.05):
+                    self.wfile.write(b" ")
 
         def log_message(self, *_: object) -> None:
             """Print nothing."""

@@ -6,7 +6,7 @@ import pytest
 from saga_core import secret_store
 from saga_core.errors import AuthorizationUnavailable, ConfigurationError, TemporalUnavailable
 from saga_core.secret_store import Secrets, read_secret
-from tests.support.secrets_manager import Refusal, SecretsManager, secrets_manager
+from tests.support.secrets_manager import SLOWLY, Refusal, SecretsManager, secrets_manager
 
 SETTING = "SPICEDB_TOKEN_SECRET"
 
@@ -27,7 +27,7 @@ def test_a_plain_secret_is_its_own_value() -> None:
     assert read("plain:a:b") == "a:b"
 
 
-@pytest.mark.parametrize("value", ["token\n", "  token", "\ttoken \r\n"])
+@pytest.mark.parametrize("value", ["token\n", "  token", "\ttoken \r\n", "\ufefftoken"])
 def test_white_space_at_the_ends_of_a_secret_is_not_part_of_it(manager: SecretsManager, value: str) -> None:
     assert read(manager.hold("token", value)) == read(f"plain:{value}") == "token"
 
@@ -40,6 +40,8 @@ def test_white_space_at_the_ends_of_a_secret_is_not_part_of_it(manager: SecretsM
         Refusal("LimitExceededException"),
         Refusal("InternalServiceError", 500),
         Refusal("ServiceUnavailable", 503),
+        Refusal("RequestTimeoutException"),
+        Refusal("RequestTimeout", 408),
     ],
     ids=lambda refusal: refusal.code,
 )
@@ -63,6 +65,21 @@ def test_a_secrets_manager_that_does_not_respond_leaves_time_to_say_so(
 
     with pytest.raises(AuthorizationUnavailable, match=f"{SETTING}: ReadTimeoutError"):
         read(manager.hold("token", None))
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2])
+def test_a_response_that_comes_byte_by_byte_is_not_waited_for(manager: SecretsManager, seconds: float) -> None:
+    with pytest.raises(AuthorizationUnavailable, match=f"{SETTING}: TimeoutError"):
+        read_secret(SETTING, manager.hold("token", SLOWLY), AuthorizationUnavailable, seconds)
+
+
+def test_a_secret_that_an_engine_repeats_is_hidden() -> None:
+    secrets = Secrets(AuthorizationUnavailable)
+    for name in ("first line\nsecond line", "abcd", "abc"):
+        secrets.read(name, f"plain:{name}", 1)
+
+    assert secrets.hidden("refused: second line, abcd") == "refused: (hidden), (hidden)"
+    assert secrets.hidden("abc") == "abc", "too short to be found"
 
 
 def test_a_secrets_manager_that_cannot_be_reached_is_an_unavailability() -> None:
@@ -130,13 +147,13 @@ def test_a_secret_is_read_once_until_it_may_be_old(manager: SecretsManager) -> N
     secrets = Secrets(AuthorizationUnavailable, clock)
     reference = manager.hold("token", "old")
 
-    assert [secrets.read(SETTING, reference) for _ in range(3)] == ["old"] * 3
+    assert [secrets.read(SETTING, reference, 2) for _ in range(3)] == ["old"] * 3
     manager.hold("token", "new")
     clock.seconds += 3600
-    assert secrets.read(SETTING, reference) == "old"
+    assert secrets.read(SETTING, reference, 2) == "old"
     secrets.expire()
 
-    assert [secrets.read(SETTING, reference) for _ in range(3)] == ["new"] * 3
+    assert [secrets.read(SETTING, reference, 2) for _ in range(3)] == ["new"] * 3
     assert len(manager.reads) == 2
 
 
@@ -146,7 +163,7 @@ def test_a_secret_that_was_just_read_is_not_read_again_however_often_it_is_refus
     reference = manager.hold("token", "wrong")
 
     for _ in range(100):
-        secrets.read(SETTING, reference)
+        secrets.read(SETTING, reference, 2)
         secrets.expire()
         clock.seconds += 0.1
 

@@ -37,7 +37,25 @@ def test_a_missing_or_malformed_variable_is_named_without_its_value(monkeypatch:
     assert "hunter2" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("address", ["spicedb:0", "spicedb:65536", "spicedb:99999", "https://spicedb:443", "a b:443"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "spicedb:0",
+        "spicedb:65536",
+        "spicedb:99999",
+        "spicedb",
+        "https://spicedb:443",
+        "a b:443",
+        "a..b:443",
+        f"{'a' * 64}:443",
+        f"{'abc.' * 64}de:443",
+        "999.1.1.1:443",
+        "1.2.3:443",
+        "[:::::]:443",
+        "[1.2.3.4]:443",
+        "::1:443",
+    ],
+)
 def test_an_address_without_a_usable_port_and_name_is_refused_without_its_value(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
@@ -50,7 +68,9 @@ def test_an_address_without_a_usable_port_and_name_is_refused_without_its_value(
     assert address not in str(refusal.value)
 
 
-@pytest.mark.parametrize("address", ["spicedb:65535", "10.0.0.1:1", "[::1]:50051", "my_engine.local:443"])
+@pytest.mark.parametrize(
+    "address", ["spicedb:65535", "10.0.0.1:1", "[::1]:50051", "my_engine.local:443", "engine.:443"]
+)
 def test_an_address_is_a_name_or_an_address_and_a_port(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("SPICEDB_ENDPOINT", address)
     monkeypatch.setenv("SPICEDB_TOKEN_SECRET", "plain:local")

@@ -16,8 +16,11 @@ from tempfile import TemporaryDirectory
 from saga_core.errors import ConfigurationError, SagaError
 from saga_core.secret_store import Secrets
 
-# Seconds, for each step of the connection by hand.
+# Seconds, for each step of the connection by hand: connect, handshake, greeting.
 EXAMINE_SECONDS = 1.0
+_STEPS = 3
+# How many addresses of a name are tried.
+_ADDRESSES = 2
 _SAID_CHARACTERS = 300
 # The beginning of HTTP/2, with empty settings. A server answers with settings of its own.
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
@@ -35,6 +38,11 @@ class Pems:
     authority: str | None = field(default=None, repr=False)
     certificate: str | None = field(default=None, repr=False)
     key: str | None = field(default=None, repr=False)
+
+    @classmethod
+    def of(cls, **texts: str) -> "Pems":
+        """The PEMs in these texts. Only ASCII counts: a byte-order mark, or a comment in any language, does not."""
+        return cls(**{name: text.encode("ascii", "ignore").decode() for name, text in texts.items()})
 
 
 @dataclass(frozen=True)
@@ -83,8 +91,7 @@ def context(pems: Pems, setting: str) -> ssl.SSLContext:
         if pems.authority is None:
             made.load_default_certs()
         else:
-            # Bundles have comments in any language. All that counts is ASCII.
-            made.load_verify_locations(cadata=pems.authority.encode("ascii", "ignore").decode())
+            made.load_verify_locations(cadata=pems.authority)
     except (ssl.SSLError, ValueError):
         raise ConfigurationError(f"{setting}: the certificate authority is no PEM of certificates") from None
     if (pems.certificate is None) != (pems.key is None):
@@ -104,27 +111,36 @@ def context(pems: Pems, setting: str) -> ssl.SSLContext:
     return made
 
 
-def not_reached(peer: Peer, pems: Pems, secrets: Secrets, said: str | None) -> SagaError:
+def not_reached(peer: Peer, pems: Pems, secrets: Secrets, said: str | None, seconds: float) -> SagaError:
     """The error of an engine that was not reached; nothing was asked of it. Secrets that may be the cause expire.
 
-    ``said`` is the library's reason; None if it ran out of time.
+    ``said`` is the library's reason; None if it ran out of time. It takes about ``seconds`` to find a better one.
     """
-    finding = Finding("no answer in time") if said is None else examine(peer, pems, said)
+    if said is None:
+        finding = Finding("no answer in time")
+    elif seconds <= 0:
+        finding = _unexplained(peer, secrets.hidden(said))
+    else:
+        finding = examine(peer, pems, secrets.hidden(said), min(EXAMINE_SECONDS, seconds / _STEPS))
     if finding.secrets_may_be_old:
         secrets.expire()
     names = " or ".join(peer.settings[name] for name in finding.settings)
     return peer.unavailable(f"{peer.engine} cannot be reached ({names}): {finding.reason}; nothing was asked of it")
 
 
-def examine(peer: Peer, pems: Pems, said: str) -> Finding:
-    """Why a connection that failed just now fails. ``said`` is the library's reason, used if this connection works."""
+def examine(peer: Peer, pems: Pems, said: str, seconds: float = EXAMINE_SECONDS) -> Finding:
+    """Why a connection that failed just now fails. ``said`` is the library's reason, used if this connection works.
+
+    Each step of it takes ``seconds`` at most.
+    """
     host, _, port = peer.address.rpartition(":")
     host = host.strip("[]")
     try:
-        with socket.create_connection((host, int(port)), EXAMINE_SECONDS) as plain:
-            if peer.tls:
-                return _examine_tls(plain, host, pems, peer) or _unexplained(peer, said)
-            return _examine_greeting(plain, peer) or _unexplained(peer, said)
+        if not peer.tls:
+            with socket.create_connection((host, int(port)), seconds) as plain:
+                return _examine_greeting(plain, peer) or _unexplained(peer, said)
+        with _connected(host, int(port), context(pems, peer.settings["pems"]), seconds) as secure:
+            return _examine_tls(secure, peer) or _unexplained(peer, said)
     except socket.gaierror:
         return Finding("the name does not resolve")
     except ConnectionRefusedError:
@@ -135,14 +151,31 @@ def examine(peer: Peer, pems: Pems, said: str) -> Finding:
         return Finding(f"the connection is lost ({_name(error)})", ("address", "tls"), secrets_may_be_old=peer.tls)
 
 
-def _examine_tls(plain: socket.socket, host: str, pems: Pems, peer: Peer) -> Finding | None:
+def _connected(host: str, port: int, tls: ssl.SSLContext, seconds: float) -> ssl.SSLSocket:
+    """A connection whose handshake is still to be made.
+
+    The socket is wrapped before it is connected: of one that is reset already, Python would leave a descriptor open.
+    """
+    error: OSError = TimeoutError()
+    for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[:_ADDRESSES]:
+        opened = tls.wrap_socket(socket.socket(family, kind), server_hostname=host, do_handshake_on_connect=False)
+        opened.settimeout(seconds)
+        try:
+            opened.connect(address)
+        except OSError as failed:
+            error = failed
+            opened.close()
+        else:
+            return opened
+    raise error
+
+
+def _examine_tls(secure: ssl.SSLSocket, peer: Peer) -> Finding | None:
     try:
-        tls = context(pems, peer.settings["pems"])
-        with tls.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False) as secure:
-            secure.do_handshake()
-            if secure.selected_alpn_protocol() != "h2":
-                return Finding("the server does not offer HTTP/2")
-            return _examine_greeting(secure, peer)
+        secure.do_handshake()
+        if secure.selected_alpn_protocol() != "h2":
+            return Finding("the server does not offer HTTP/2")
+        return _examine_greeting(secure, peer)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code in _OTHER_NAME:
             return Finding("TLS: the server's certificate is for another name", secrets_may_be_old=True)

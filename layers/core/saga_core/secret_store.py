@@ -3,47 +3,69 @@
 import math
 import time
 from collections.abc import Callable
-from functools import cache
+from concurrent.futures import Future
+from functools import cache, partial
+from threading import Thread
 from typing import Any
 
 from saga_core.errors import ConfigurationError, SagaError
 from saga_core.settings import PLAIN
 
-# Seconds for the connect, and again for the response. So a function has time left to fail with an error of its own.
-READ_SECONDS = 1.0
+# Seconds that a read may take. So a function has time left to fail with an error of its own.
+READ_SECONDS = 2.0
 # Seconds after which a secret that may have been rotated is read again.
 READ_AGAIN_SECONDS = 3.0
-_THROTTLED = {"LimitExceededException", "RequestLimitExceeded", "TooManyRequestsException"}
-_TOO_MANY_REQUESTS, _SERVER_ERROR = 429, 500
+# Besides those with "Throttl" in their names. Other services that Secrets Manager asks have codes of their own.
+_TRANSIENT = {
+    "BandwidthLimitExceeded",
+    "LimitExceededException",
+    "PriorRequestNotComplete",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "SlowDown",
+    "TooManyRequestsException",
+}
+_REQUEST_TIMEOUT, _TOO_MANY_REQUESTS, _SERVER_ERROR = 408, 429, 500
+_BYTE_ORDER_MARK = "\ufeff"
+# In what is shown instead of a secret; and how long a line has to be to give a secret away.
+_HIDDEN, _TELLING = "(hidden)", 4
 
 
-def read_secret(setting: str, reference: str, unavailable: type[SagaError]) -> str:
-    """Read the secret that ``reference``, the value of ``setting``, names. White space at its ends is not part of it.
+def read_secret(setting: str, reference: str, unavailable: type[SagaError], seconds: float = READ_SECONDS) -> str:
+    """Read the secret that ``reference``, the value of ``setting``, names, within ``seconds``, or `READ_SECONDS`.
+
+    White space at its ends, and a byte-order mark, are not part of it.
 
     Raises:
-        unavailable: Secrets Manager gives no usable response, or too many requests reach it.
+        unavailable: Secrets Manager gives no usable response in time, or too many requests reach it.
         ConfigurationError: it refuses the request, or the secret is empty, or holds bytes instead of text. The message
             names the setting and the code of the refusal.
     """
-    value = reference.removeprefix(PLAIN) if reference.startswith(PLAIN) else _fetch(setting, reference, unavailable)
-    if not value.strip():
+    value = reference.removeprefix(PLAIN)
+    if value == reference:
+        value = _fetch(setting, reference, unavailable, min(seconds, READ_SECONDS))
+    value = value.strip().removeprefix(_BYTE_ORDER_MARK).strip()
+    if not value:
         raise ConfigurationError(f"the secret of {setting} is empty")
-    return value.strip()
+    return value
 
 
-def _fetch(setting: str, reference: str, unavailable: type[SagaError]) -> str:
+def _fetch(setting: str, reference: str, unavailable: type[SagaError], seconds: float) -> str:
     from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
     from botocore.exceptions import ConnectionError as NoConnectionError
 
     try:
-        value = _client().get_secret_value(SecretId=reference).get("SecretString")
+        value = _within(seconds, partial(_client().get_secret_value, SecretId=reference)).get("SecretString")
     except ClientError as error:
         # The original error names the role and the request; CloudTrail has it too.
         code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
-        if status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS or "Throttl" in code or code in _THROTTLED:
+        is_busy = "Throttl" in code or code in _TRANSIENT or status in (_REQUEST_TIMEOUT, _TOO_MANY_REQUESTS)
+        if is_busy or status >= _SERVER_ERROR:
             raise unavailable(f"Secrets Manager does not return the secret of {setting}: {code}") from None
         raise ConfigurationError(f"Secrets Manager refuses the secret of {setting}: {code}") from None
-    except (HTTPClientError, NoConnectionError) as error:
+    except (HTTPClientError, NoConnectionError, TimeoutError) as error:
         name = type(error).__name__
         raise unavailable(f"Secrets Manager does not return the secret of {setting}: {name}") from None
     except BotoCoreError as error:
@@ -54,13 +76,32 @@ def _fetch(setting: str, reference: str, unavailable: type[SagaError]) -> str:
     return value
 
 
+def _within(seconds: float, ask: Callable[[], Any]) -> Any:
+    """What ``ask`` returns. A time limit of a socket begins anew with every byte; this one does not.
+
+    Raises:
+        TimeoutError: it has not returned in time. Its thread ends with the connection.
+    """
+    answer: Future[Any] = Future()
+
+    def answer_later() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+            answer.set_exception(error)
+
+    Thread(target=answer_later, name="secret", daemon=True).start()
+    return answer.result(max(seconds, 0))
+
+
 @cache
 def _client() -> Any:
     # Imported here because it takes long, and a laptop needs no Secrets Manager.
     import boto3
     from botocore.config import Config
 
-    config = Config(connect_timeout=READ_SECONDS, read_timeout=READ_SECONDS, retries={"total_max_attempts": 1})
+    seconds = READ_SECONDS / 2
+    config = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
     return boto3.client("secretsmanager", config=config)
 
 
@@ -74,8 +115,8 @@ class Secrets:
         self._values: dict[str, tuple[str, float]] = {}
         self._may_be_old: set[str] = set()
 
-    def read(self, setting: str, reference: str) -> str:
-        """The secret; read anew if it may be old and was not read in the last few seconds.
+    def read(self, setting: str, reference: str, seconds: float) -> str:
+        """The secret; read anew, within ``seconds``, if it may be old and was not read in the last few seconds.
 
         Raises:
             As `read_secret`.
@@ -83,10 +124,18 @@ class Secrets:
         value, read_at = self._values.get(setting, ("", -math.inf))
         is_old = setting in self._may_be_old and self._now() - read_at >= READ_AGAIN_SECONDS
         if setting not in self._values or is_old:
-            value = read_secret(setting, reference, self._unavailable)
+            value = read_secret(setting, reference, self._unavailable, seconds)
             self._values[setting] = value, self._now()
             self._may_be_old.discard(setting)
         return value
+
+    def hidden(self, text: str) -> str:
+        """The text without any line of a secret, where an engine repeats one."""
+        for value, _ in self._values.values():
+            for line in (value, *value.replace("\\n", "\n").splitlines()):
+                if len(line) >= _TELLING:
+                    text = text.replace(line, _HIDDEN)
+        return text
 
     def expire(self) -> None:
         """Every secret may be old: it was refused, or it cannot be used."""

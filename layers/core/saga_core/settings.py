@@ -7,6 +7,7 @@ secret, or ``plain:<value>`` on a laptop (the template's parameters accept ARNs 
 import os
 import re
 from functools import cache
+from ipaddress import IPv4Address, IPv6Address
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -15,13 +16,23 @@ from saga_core.errors import ConfigurationError
 
 PLAIN = "plain:"
 _LAST_PORT = 65_535
-_ADDRESS = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+_MOST_OF_A_NAME, _MOST_OF_A_LABEL = 253, 63
+_ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 
 
 def _host_and_port(address: str) -> str:
     found = _ADDRESS.fullmatch(address)
     if not found or not 0 < int(found["port"]) <= _LAST_PORT:
         raise ValueError("is not host:port, with a port between 1 and 65535")
+    host = found["host"]
+    labels = host.removesuffix(".").split(".")
+    if host.startswith("[") or labels[-1].isdecimal():
+        try:
+            _ = IPv6Address(host[1:-1]) if host.startswith("[") else IPv4Address(host)
+        except ValueError:
+            raise ValueError("has a host that is no IP address") from None
+    elif len(host) > _MOST_OF_A_NAME or not all(0 < len(label) <= _MOST_OF_A_LABEL for label in labels):
+        raise ValueError("has a host that is no name")
     return address
 
 
@@ -91,7 +102,7 @@ class TemporalSettings(FromEnvironment):
     """
 
     temporal_address: Address
-    temporal_namespace: str = Field(min_length=1)
+    temporal_namespace: str = Field(min_length=1, max_length=1000)
     temporal_tls: bool = True
     temporal_api_key_secret: SecretReference | None = None
     temporal_tls_secret: SecretReference | None = None

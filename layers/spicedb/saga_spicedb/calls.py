@@ -34,8 +34,9 @@ _LOST = {
     grpc.StatusCode.UNKNOWN,
 }
 _NO_TIME = "no time was left to ask SpiceDB"
-# A definition, relation or permission that the application needs is not there.
+# A definition, relation, permission or type of subject that the application needs is not there.
 _NO_SCHEMA = {
+    ErrorReason.Name(ErrorReason.ERROR_REASON_INVALID_SUBJECT_TYPE),
     ErrorReason.Name(ErrorReason.ERROR_REASON_UNKNOWN_DEFINITION),
     ErrorReason.Name(ErrorReason.ERROR_REASON_UNKNOWN_RELATION_OR_PERMISSION),
 }
@@ -120,8 +121,13 @@ def error_of(code: grpc.StatusCode, reason: str | None = None) -> SagaError:
         return AuthorizationUnavailable(f"SpiceDB does not accept the token (SPICEDB_TOKEN_SECRET): {code.name}")
     if reason in _NO_SCHEMA:
         return ConfigurationError(f"the SpiceDB of SPICEDB_ENDPOINT lacks a part of schema/schedules.zed: {said}")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return ConfigurationError(f"what responds at SPICEDB_ENDPOINT does not know the call: {said}")
     if code in _REFUSALS:
-        return ConfigurationError(f"SpiceDB refuses the request: {said}")
+        # Ids and requests are checked before: a schema that has a relation for other subjects is refused so.
+        return ConfigurationError(
+            f"SpiceDB refuses the request, as if that of SPICEDB_ENDPOINT had another schema/schedules.zed: {said}"
+        )
     return AuthorizationUnavailable(f"SpiceDB: {said}")
 
 

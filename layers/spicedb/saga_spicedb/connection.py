@@ -54,12 +54,16 @@ def connect(settings: SpiceDBSettings, secrets: Secrets, timeout: float) -> Conn
     """
     ends_at = time.monotonic() + timeout
     try:
-        token, pems = _token(settings, secrets), _pems(settings, secrets)
+        token = _token(settings, secrets, ends_at)
+        pems = _pems(settings, secrets, ends_at)
     except ConfigurationError:
         secrets.expire()
         raise
+    left = ends_at - time.monotonic()
+    if left <= 0:
+        raise AuthorizationUnavailable("no time was left to connect to SpiceDB: its secrets were read, slowly")
     channel = _channel(settings, pems)
-    state = _state(channel, ends_at - time.monotonic())
+    state = _state(channel, left)
     if state is grpc.ChannelConnectivity.READY:
         return Connected(Client(grpc.intercept_channel(channel, TokenAuthorization(token))), channel.close)
     said = _said(channel) if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE else None
@@ -67,20 +71,21 @@ def connect(settings: SpiceDBSettings, secrets: Secrets, timeout: float) -> Conn
     peer = handshake.Peer(
         "SpiceDB", settings.spicedb_endpoint, settings.spicedb_tls, _SETTINGS, AuthorizationUnavailable
     )
-    raise handshake.not_reached(peer, pems, secrets, said)
+    raise handshake.not_reached(peer, pems, secrets, said, ends_at - time.monotonic())
 
 
-def _token(settings: SpiceDBSettings, secrets: Secrets) -> str:
-    token = secrets.read("SPICEDB_TOKEN_SECRET", settings.spicedb_token_secret)
+def _token(settings: SpiceDBSettings, secrets: Secrets, ends_at: float) -> str:
+    token = secrets.read("SPICEDB_TOKEN_SECRET", settings.spicedb_token_secret, ends_at - time.monotonic())
     if not (token.isascii() and token.isprintable()):
         raise ConfigurationError("SPICEDB_TOKEN_SECRET: the token has characters that no token has")
     return token
 
 
-def _pems(settings: SpiceDBSettings, secrets: Secrets) -> handshake.Pems:
+def _pems(settings: SpiceDBSettings, secrets: Secrets, ends_at: float) -> handshake.Pems:
     if not settings.spicedb_tls or settings.spicedb_ca_secret is None:
         return handshake.Pems()
-    pems = handshake.Pems(authority=secrets.read(_SETTINGS["pems"], settings.spicedb_ca_secret))
+    authority = secrets.read(_SETTINGS["pems"], settings.spicedb_ca_secret, ends_at - time.monotonic())
+    pems = handshake.Pems.of(authority=authority)
     handshake.context(pems, _SETTINGS["pems"])
     return pems
 
@@ -102,7 +107,7 @@ def _state(channel: grpc.Channel, timeout: float) -> grpc.ChannelConnectivity | 
 
     channel.subscribe(changed, try_to_connect=True)
     try:
-        return states.get(timeout=max(timeout, 0))
+        return states.get(timeout=timeout)
     except Empty:
         return None
     finally:

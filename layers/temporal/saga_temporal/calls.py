@@ -133,8 +133,12 @@ def _classified(error: RPCError) -> SagaError:
             "Temporal refuses the credentials (TEMPORAL_API_KEY_SECRET or TEMPORAL_TLS_SECRET) "
             "or the namespace (TEMPORAL_NAMESPACE): PERMISSION_DENIED"
         )
+    if error.status is RPCStatusCode.UNIMPLEMENTED:
+        return ConfigurationError(f"what responds at TEMPORAL_ADDRESS does not know the call: {error.status.name}")
     if error.status in REFUSALS:
-        return ConfigurationError(f"Temporal refuses the request: {error.status.name}")
+        return ConfigurationError(
+            f"Temporal refuses the request (TEMPORAL_ADDRESS or TEMPORAL_NAMESPACE): {error.status.name}"
+        )
     return TemporalUnavailable(f"Temporal: {error.status.name}")
 
 

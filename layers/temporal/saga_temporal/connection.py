@@ -19,8 +19,9 @@ from saga_core.settings import TemporalSettings
 from saga_temporal.calls import Run, WorkflowService
 from saga_temporal.gateway import Temporal
 
-_SETTINGS = {"address": "TEMPORAL_ADDRESS", "tls": "TEMPORAL_TLS", "pems": "TEMPORAL_TLS_SECRET"}
 _KEY = "TEMPORAL_API_KEY_SECRET"
+# The key is named also where none is set: a server may require one.
+_SETTINGS = {"address": "TEMPORAL_ADDRESS", "tls": "TEMPORAL_TLS", "pems": "TEMPORAL_TLS_SECRET", "key": _KEY}
 _TLS_KEYS = {"server_root_ca_cert": "authority", "client_cert": "certificate", "client_private_key": "key"}
 # Seconds after which temporalio gives up a connection that nobody waits for any more.
 _ABANDONED_SECONDS = 1.0
@@ -51,11 +52,14 @@ def connect(settings: TemporalSettings, secrets: Secrets, run: Run, timeout: flo
     """
     ends_at = time.monotonic() + timeout
     try:
-        api_key, pems = _api_key(settings, secrets), _pems(settings, secrets)
+        api_key = _api_key(settings, secrets, ends_at)
+        pems = _pems(settings, secrets, ends_at)
     except ConfigurationError:
         secrets.expire()
         raise
-    left = max(ends_at - time.monotonic(), 0)
+    left = ends_at - time.monotonic()
+    if left <= 0:
+        raise TemporalUnavailable("no time was left to connect to Temporal: its secrets were read, slowly")
     config = ConnectConfig(
         settings.temporal_address,
         api_key=api_key,
@@ -68,39 +72,40 @@ def connect(settings: TemporalSettings, secrets: Secrets, run: Run, timeout: flo
         client: ServiceClient = run(asyncio.wait_for(ServiceClient.connect(config), left))
     except TimeoutError:
         pass
+    except ValueError:
+        raise ConfigurationError(f"{_SETTINGS['address']}: temporalio does not take the address") from None
     except RuntimeError as error:
         # All that temporalio raises when it cannot connect, or when Temporal does not say who it is.
         said = str(error)
     else:
         # The connection ends with the client, whose parts refer to each other.
         return Connected(client.workflow_service, vars(client).clear)
-    names = {**_SETTINGS, "key": _KEY} if api_key else _SETTINGS
-    peer = handshake.Peer("Temporal", settings.temporal_address, settings.temporal_tls, names, TemporalUnavailable)
-    raise handshake.not_reached(peer, pems, secrets, said)
+    peer = handshake.Peer("Temporal", settings.temporal_address, settings.temporal_tls, _SETTINGS, TemporalUnavailable)
+    raise handshake.not_reached(peer, pems, secrets, said, ends_at - time.monotonic())
 
 
-def _api_key(settings: TemporalSettings, secrets: Secrets) -> str | None:
+def _api_key(settings: TemporalSettings, secrets: Secrets, ends_at: float) -> str | None:
     if settings.temporal_api_key_secret is None:
         return None
-    key = secrets.read(_KEY, settings.temporal_api_key_secret)
+    key = secrets.read(_KEY, settings.temporal_api_key_secret, ends_at - time.monotonic())
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError(f"{_KEY}: the key has characters that no key has")
     return key
 
 
-def _pems(settings: TemporalSettings, secrets: Secrets) -> handshake.Pems:
+def _pems(settings: TemporalSettings, secrets: Secrets, ends_at: float) -> handshake.Pems:
     if not settings.temporal_tls or settings.temporal_tls_secret is None:
         return handshake.Pems()
     setting = _SETTINGS["pems"]
     try:
-        held = json.loads(secrets.read(setting, settings.temporal_tls_secret))
-    except ValueError:
+        held = json.loads(secrets.read(setting, settings.temporal_tls_secret, ends_at - time.monotonic()))
+    except (ValueError, RecursionError):
         held = None
     if not isinstance(held, dict) or not held or not all(isinstance(held.get(key, ""), str) for key in held):
         raise ConfigurationError(f"{setting} must be a JSON object of PEMs: any of {', '.join(_TLS_KEYS)}")
     if not held.keys() <= _TLS_KEYS.keys():
         raise ConfigurationError(f"{setting} has other keys than {', '.join(_TLS_KEYS)}")
-    pems = handshake.Pems(**{_TLS_KEYS[key]: value for key, value in held.items()})
+    pems = handshake.Pems.of(**{_TLS_KEYS[key]: value for key, value in held.items()})
     handshake.context(pems, setting)
     return pems
 
