@@ -1,7 +1,7 @@
 """What a saga does when an engine is down, a reply is lost or late, or a function dies: at each of its steps."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -9,11 +9,12 @@ import pytest
 
 from functions.register import app as register
 from local.aws.lambda_runtime import LambdaRuntime
-from local.stack.endpoints import Endpoints
+from local.stack.endpoints import SPICEDB_TOKEN, Endpoints
 from local.stack.process import HOST
 from saga_core import connections, secret_store
 from tests.support.proxy import Fault, KeyProxy, serving
 from tests.support.saga_stack import Ended, Stack
+from tests.support.secrets_manager import Refusal, SecretsManager, secrets_manager
 
 COMPENSATED = ["Compensate", "CompensateOutcome", "OriginalError", "Failed"]
 FAILED_CREATE = ["WasRegistered", *COMPENSATED]
@@ -235,6 +236,68 @@ def test_a_wrong_token_is_an_unavailability_and_never_shown(stack: Stack, monkey
     assert stack.held() == {}
     assert stack.temporal.calls == [], "no schedule is made that nobody owns"
     stack.reconnect()
+
+
+@pytest.fixture
+def secrets(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[SecretsManager]:
+    """The Secrets Manager that holds the stack's token."""
+    with secrets_manager(monkeypatch) as manager:
+        secret_store._client.cache_clear()
+        monkeypatch.setenv("SPICEDB_TOKEN_SECRET", manager.hold("token", SPICEDB_TOKEN))
+        stack.reconnect()
+        yield manager
+    secret_store._client.cache_clear()
+    stack.reconnect()
+
+
+def test_a_token_that_may_not_be_read_ends_the_create_before_anything_is_asked(
+    stack: Stack, secrets: SecretsManager
+) -> None:
+    secrets.hold("token", Refusal("AccessDeniedException"))
+
+    failed = stack.create()
+
+    assert (failed.status, failed.error) == ("FAILED", "ConfigurationError")
+    assert "the secret of SPICEDB_TOKEN_SECRET: AccessDeniedException" in (failed.cause or "")
+    assert failed.states == ["Accept", "Register", "OriginalError", "Failed"]
+    assert stack.waits(failed) == [], "nothing here gets better by trying again"
+    assert stack.spicedb.calls == stack.temporal.calls == []
+
+
+def test_a_compensation_that_finds_secrets_manager_throttled_is_tried_again(
+    stack: Stack, secrets: SecretsManager
+) -> None:
+    stack.temporal.inject("CreateSchedule", Fault.REFUSED, times=None)
+
+    def throttle() -> None:
+        secrets.hold("token", Refusal("ThrottlingException"))
+        stack.reconnect()
+
+    stack.temporal.on_call("DescribeSchedule", 1, throttle)
+    stack.on_wait("Compensate", lambda: secrets.hold("token", SPICEDB_TOKEN))
+    failed = stack.create()
+
+    assert (failed.status, failed.error) == ("FAILED", "TemporalUnavailable")
+    assert "Compensate" in stack.waits(failed)
+    assert stack.held() == {}
+
+
+def test_a_register_that_may_have_landed_is_said_to_be_left_if_a_setting_is_wrong_by_then(
+    stack: Stack, secrets: SecretsManager
+) -> None:
+    stack.spicedb.inject("WriteRelationships", Fault.LOST_REPLY)
+
+    def forbid() -> None:
+        secrets.hold("token", Refusal("AccessDeniedException"))
+        stack.reconnect()
+
+    stack.on_wait("Register", forbid)
+    failed = stack.create()
+
+    assert (failed.status, failed.error) == ("FAILED", "CompensationFailed")
+    assert "whether an earlier attempt took effect is not known" in (failed.cause or "")
+    assert stack.temporal.calls == [], "no schedule is made that nobody owns"
+    assert stack.held() != {}
 
 
 def test_a_key_that_temporal_refuses_compensates_the_create_and_is_never_shown(

@@ -279,6 +279,19 @@ def test_a_repair_is_judged_by_the_kinds_that_it_is_asked_for(aged: Stack) -> No
     assert repaired["kinds"]["unowned"] == {"found": 22, "repaired": 0, "left": 22}
 
 
+def test_a_wrong_setting_ends_a_run_at_once_and_is_named(aged: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    aged.create()
+    monkeypatch.setenv("TEMPORAL_NAMESPACE", "no-such-namespace")
+    aged.reconnect()
+
+    ended = aged.run("reconcile-schedules", {"agent_id": aged.agent, "mode": "repair"})
+
+    assert (ended.status, ended.error) == ("FAILED", "ConfigurationError")
+    assert "TEMPORAL_NAMESPACE" in (ended.cause or "")
+    assert aged.waits(ended) == [], "nothing here gets better by trying again"
+    assert "DeleteRelationships" not in aged.spicedb.calls
+
+
 def test_a_run_for_one_schedule_says_nothing_about_those_whose_ids_begin_alike(aged: Stack) -> None:
     for name in ("daily", "daily-2"):
         aged.create(aged.request(name))

@@ -80,11 +80,13 @@ class RegisterStep(CreateStep):
         repeat: whether this run has registered before, and only ensures that its registration still exists.
         restore: the fence in the memo of a schedule that nobody owns, which this run's registration becomes.
         end_lease: whether the schedule is created, and only the lease is to be removed.
+        attempt: 0 for the first invocation, then 1, 2, …
     """
 
     repeat: bool = False
     restore: Text | None = None
     end_lease: bool = False
+    attempt: int = 0
 
 
 class TemporalCreateStep(CreateStep):
