@@ -1,6 +1,7 @@
 """A trigger: at most once with an Idempotency-Key, and no response that hides what may have happened."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +13,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from saga_api import triggers
 from saga_core import ids
+from saga_core.connections import Connected, Connection
+from saga_core.errors import TemporalUnavailable
 from saga_core.ids import Subject
 from saga_temporal import temporal
 from tests.support import relationships
@@ -339,22 +342,22 @@ def test_a_bug_after_a_trigger_is_500_that_no_client_repeats_by_itself_without_a
     assert api.trigger(key="once").headers[REPLAYED] == "true"
 
 
-def calls() -> Any:
-    """What holds the functions' connection to Temporal."""
-    return temporal()._call.__self__  # type: ignore[attr-defined] # it is a bound method
+def instead_of_temporal(patch: pytest.MonkeyPatch, connect: Callable[[float], Connected[Any]]) -> None:
+    """Let the functions connect to something else than Temporal."""
+    calls = temporal()._call.__self__  # type: ignore[attr-defined] # it is a bound method
+    patch.setattr(calls, "_connection", Connection(connect))
 
 
 @pytest.mark.parametrize("key", [None, "once"])
 def test_a_temporal_that_cannot_be_reached_is_503_that_may_be_repeated(
     key: str | None, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def connect(_timeout: float) -> Any:
-        raise RuntimeError("Failed client connect")  # as temporalio does
+    def connect(_timeout: float) -> Connected[Any]:
+        raise TemporalUnavailable("Temporal cannot be reached")
 
     api.create(paused=True)
     with monkeypatch.context() as patch:
-        patch.setattr(calls(), "_service", None)
-        patch.setattr(calls(), "_connect", connect)
+        instead_of_temporal(patch, connect)
         response = api.trigger(key=key)
 
     assert response.is_problem(503, TRY_AGAIN)
@@ -380,7 +383,7 @@ def test_too_many_triggers_are_429_and_the_key_may_be_used_again(
 ) -> None:
     api.create(paused=True)
     with monkeypatch.context() as patch:
-        patch.setattr(calls(), "_service", Refusing(RPCStatusCode.RESOURCE_EXHAUSTED))
+        instead_of_temporal(patch, lambda _: Connected(Refusing(RPCStatusCode.RESOURCE_EXHAUSTED)))
         response = api.trigger(key=key)
 
     assert response.is_problem(429, "too many triggers of the schedule; try again later")
@@ -398,7 +401,7 @@ def test_a_record_that_cannot_be_removed_leaves_the_answer_as_it_is(
     api.create()
     api.spicedb.inject("DeleteRelationships", Fault.REFUSED)
     with monkeypatch.context() as patch:
-        patch.setattr(calls(), "_service", Refusing(RPCStatusCode.INVALID_ARGUMENT))
+        instead_of_temporal(patch, lambda _: Connected(Refusing(RPCStatusCode.INVALID_ARGUMENT)))
         assert api.trigger(key="once").is_problem(429)
 
     assert '"TriggerLeftOpen":' in capsys.readouterr().out

@@ -264,12 +264,17 @@ FAULTS = [
         reason="client certificate",
         engines=TEMPORAL,
     ),
-    Fault("a wrong key, refused with UNAUTHENTICATED", _key("wrong-key-of-the-test"), ("key",)),
+    Fault(
+        "a wrong key, refused with UNAUTHENTICATED",
+        _key("wrong-key-of-the-test"),
+        ("key",),
+        reason="UNAUTHENTICATED",
+    ),
     Fault(
         "a wrong key, refused with PERMISSION_DENIED",
         _key("wrong-key-of-the-test", grpc.StatusCode.PERMISSION_DENIED),
         ("key",),
-        engines=SPICEDB,
+        reason="PERMISSION_DENIED",
     ),
     Fault(
         "a wrong key, refused with PERMISSION_DENIED, after the connect",

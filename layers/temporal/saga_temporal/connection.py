@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import threading
 import time
 from collections.abc import Coroutine
@@ -23,6 +24,8 @@ _KEY = "TEMPORAL_API_KEY_SECRET"
 # The key is named also where none is set: a server may require one.
 _SETTINGS = {"address": "TEMPORAL_ADDRESS", "tls": "TEMPORAL_TLS", "pems": "TEMPORAL_TLS_SECRET", "key": _KEY}
 _TLS_KEYS = {"server_root_ca_cert": "authority", "client_cert": "certificate", "client_private_key": "key"}
+# How temporalio shows the response to the call that it makes when it connects.
+_REFUSED = re.compile(r"Status \{ code: '?(\w+)")
 # Seconds after which temporalio gives up a connection that nobody waits for any more.
 _ABANDONED_SECONDS = 1.0
 
@@ -76,12 +79,22 @@ def connect(settings: TemporalSettings, secrets: Secrets, run: Run, timeout: flo
         raise ConfigurationError(f"{_SETTINGS['address']}: temporalio does not take the address") from None
     except RuntimeError as error:
         # All that temporalio raises when it cannot connect, or when Temporal does not say who it is.
-        said = str(error)
+        said = _said(error)
     else:
         # The connection ends with the client, whose parts refer to each other.
         return Connected(client.workflow_service, vars(client).clear)
     peer = handshake.Peer("Temporal", settings.temporal_address, settings.temporal_tls, _SETTINGS, TemporalUnavailable)
     raise handshake.not_reached(peer, pems, secrets, said, ends_at - time.monotonic())
+
+
+def _said(error: RuntimeError) -> str:
+    """The library's reason. Of a response that refuses the first call, the code: the rest is the server's own words."""
+    said = str(error)
+    refused = _REFUSED.search(said)
+    if refused is None:
+        return said
+    code = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", refused[1]).upper()
+    return f"the first call is refused: {code}"
 
 
 def _api_key(settings: TemporalSettings, secrets: Secrets, ends_at: float) -> str | None:
