@@ -10,19 +10,25 @@ from tests.connections.world import LAMBDA_SECONDS, Engine, World, world
 from tests.support.in_process import ROOT
 
 
-@pytest.fixture(scope="module", params=list(Engine))
+@pytest.fixture(scope="module")
 def any_world(request: pytest.FixtureRequest, running_engines: Endpoints) -> Iterator[World]:
     with world(request.param, running_engines, seconds=0.5) as made:
         yield made
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    ("any_world", "fault"),
+    [
+        pytest.param(engine, fault, id=f"{engine.name.lower()}, {fault.name}")
+        for engine in Engine
+        for fault in FAULTS
+        if engine in fault.engines
+    ],
+    indirect=["any_world"],
+)
 def test_a_fault_is_named_with_its_setting_without_a_secret_and_a_warm_function_is_well_after_the_mending(
     any_world: World, fault: Fault, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    if any_world.engine not in fault.engines:
-        pytest.skip("it concerns the other engine")
-
     seen = observe(any_world, fault)
 
     print(f"{fault.name}: {seen}")
