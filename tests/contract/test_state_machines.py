@@ -4,22 +4,10 @@ import pytest
 
 from saga_core import errors
 from tests.support.machines import DEFINITIONS, State, states, states_of, targets, tasks, template
+from tools.platform_errors import INACTIVE, INACTIVE_SECONDS, OUTLIVED, PLATFORM_ERRORS
 
-# Errors that AWS itself raises for a Lambda task; everything else in ErrorEquals has to be a class of ours.
-AWS_ERRORS = {
-    "Lambda.AWSLambdaException",
-    "Lambda.ClientExecutionTimeoutException",
-    "Lambda.SdkClientException",
-    "Lambda.ServiceException",
-    "Lambda.TooManyRequestsException",
-    "Lambda.Unknown",
-    "Runtime.ExitError",
-    "Sandbox.Timedout",
-    "States.ALL",
-    "States.Timeout",
-}
-# After these the function of an attempt may still be running. Other errors of a task come when it has ended.
-OUTLIVED = ["Lambda.ClientExecutionTimeoutException", "Lambda.SdkClientException", "Lambda.Unknown"]
+# What a state machine matches besides classes of ours.
+AWS_ERRORS = {*PLATFORM_ERRORS, "States.ALL"}
 # A second one that runs late can undo what was done since. The other tasks read, or remove what is nobody's any more.
 TASKS_THAT_WAIT = {
     *(f"create_schedule.{name}" for name in ("Register", "CreateSchedule", "ConfirmRegister")),
@@ -86,14 +74,29 @@ def test_an_error_that_a_machine_fails_with_is_one_of_ours() -> None:
     assert {state["Error"] for _, state in states() if "Error" in state} <= OUR_ERRORS
 
 
-def test_every_task_retries_the_same_transient_errors() -> None:
-    retried = {frozenset(retried_by(task)) & AWS_ERRORS for task in tasks().values()}
+@TASKS
+def test_every_task_retries_every_platform_error_once_and_no_other(task: State) -> None:
+    retried = [name for retry in task["Retry"] for name in retry["ErrorEquals"] if name not in OUR_ERRORS]
 
-    assert len(retried) == 1
+    assert sorted(retried) == sorted(PLATFORM_ERRORS)
+
+
+def test_what_a_failed_saga_leaves_is_removed_even_by_a_function_that_has_to_become_active_first() -> None:
+    waits = {
+        name: retry
+        for name, task in tasks().items()
+        for retry in task["Retry"]
+        if retry["ErrorEquals"] == list(INACTIVE)
+    }
+
+    assert waits.keys() == {"create_schedule.Compensate", "create_schedule.UndoRestore", "delete_schedule.Deregister"}
+    for retry in waits.values():
+        assert (retry["BackoffRate"], retry["JitterStrategy"]) == (1, "NONE")
+        assert retry["IntervalSeconds"] * retry["MaxAttempts"] >= INACTIVE_SECONDS
 
 
 def test_a_write_is_repeated_only_when_the_function_of_the_attempt_before_has_ended() -> None:
-    waits = {name: task for name, task in tasks().items() if sorted(task["Retry"][0]["ErrorEquals"]) == OUTLIVED}
+    waits = {name: task for name, task in tasks().items() if task["Retry"][0]["ErrorEquals"] == list(OUTLIVED)}
 
     assert waits.keys() == TASKS_THAT_WAIT
     for task in waits.values():

@@ -9,6 +9,7 @@ it to moto's interpreter on every path.
 
 import hashlib
 import json
+import operator
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ Json = Any
 _FUNCTION = re.compile(r"^\$\{(\w+)FunctionArn\}$")
 _NEXT = re.compile(r'"(?:Next|Default|StartAt)":"(\w+)"')
 _FIELD = re.compile(r"\$\.(\w+)")
+_COMPARISONS = {"NumericEquals": operator.eq, "NumericGreaterThan": operator.gt}
 _KEY = re.compile(r"\.(?P<name>\w+)|\[(?P<index>\d+)\]")
 # Seconds. A retry that waits longer begins after Lambda has ended the attempts before it.
 FUNCTION_TIMEOUT = 7
@@ -121,8 +123,7 @@ class Machine:
         """(name of the function, its payload as canonical JSON text) of the task that stands in a place."""
         machine, own = self.at(position, place)
         state = machine.states[own.state]
-        within = {**context, "State": {"Name": own.state, "RetryCount": sum(own.retries)}}
-        parameters = _template(state["Parameters"], json.loads(own.data), within)
+        parameters = _template(state["Parameters"], json.loads(own.data), _within(own, context))
         match = _FUNCTION.match(parameters["FunctionName"])
         if not match:
             raise NotImplementedError(parameters["FunctionName"])
@@ -132,7 +133,7 @@ class Machine:
         """The position after the task in a place has answered ``result``."""
         machine, own = self.at(position, place)
         state = machine.states[own.state]
-        selected = _template(state["ResultSelector"], {"Payload": result}, context)
+        selected = _template(state["ResultSelector"], {"Payload": result}, _within(own, context))
         moved = machine._enter(state["Next"], _put(json.loads(own.data), state["ResultPath"], selected), context)
         return moved if place is None else self._joined(position, place, moved, context)
 
@@ -207,6 +208,11 @@ class Machine:
             if state.get("End"):
                 return Position(name, dumps(data), ending=Ending("SUCCEEDED", output=dumps(data)))
             name = state["Next"]
+
+
+def _within(position: Position, context: Json) -> Json:
+    """The context object of the task at a position."""
+    return {**context, "State": {"Name": position.state, "RetryCount": sum(position.retries)}}
 
 
 def dumps(value: Json) -> str:
@@ -318,6 +324,7 @@ def _holds(rule: Mapping[str, Any], data: Json) -> bool:
         return (value is None) is rule["IsNull"]
     if "BooleanEquals" in rule:
         return value is rule["BooleanEquals"]
-    if "NumericGreaterThan" in rule:
-        return not isinstance(value, bool) and isinstance(value, int | float) and value > rule["NumericGreaterThan"]
+    for name, compares in _COMPARISONS.items():
+        if name in rule:
+            return not isinstance(value, bool) and isinstance(value, int | float) and compares(value, rule[name])
     raise NotImplementedError(str(rule))

@@ -1,20 +1,24 @@
 """What a saga does when an engine is down, a reply is lost or late, or a function dies: at each of its steps."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
 import pytest
+from botocore.exceptions import ClientError
 
 from functions.register import app as register
 from local.aws.lambda_runtime import LambdaRuntime
 from local.stack.endpoints import SPICEDB_TOKEN, Endpoints
 from local.stack.process import HOST
 from saga_core import connections, secret_store
+from tests.saga.circumstances import alices_create_comes_late
+from tests.saga.scene import Scene
 from tests.support.proxy import Fault, KeyProxy, serving
 from tests.support.saga_stack import Ended, Stack
 from tests.support.secrets_manager import Refusal, SecretsManager, secrets_manager
+from tools.platform_errors import INACTIVE_SECONDS
 
 COMPENSATED = ["Compensate", "CompensateOutcome", "OriginalError", "Failed"]
 FAILED_CREATE = ["WasRegistered", *COMPENSATED]
@@ -364,11 +368,91 @@ class Hung:
         invoke: Callable[..., Any] = LambdaRuntime.invoke
 
         def hang(runtime: LambdaRuntime, name: str, payload: bytes) -> Any:
-            if name.endswith(function):
+            if function in name:
                 self.let_go.wait()
             return invoke(runtime, name, payload)
 
         monkeypatch.setattr(LambdaRuntime, "invoke", hang)
+
+
+class Inactive:
+    """A function in a VPC that was not called for weeks: the first invocations are refused, and run nothing."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, function: str, errors: Iterable[str]) -> None:
+        self.errors = list(errors)
+        invoke: Callable[..., Any] = LambdaRuntime.invoke
+
+        def refuse(runtime: LambdaRuntime, name: str, payload: bytes) -> Any:
+            if self.errors and function in name:
+                refusal: Any = {
+                    "Error": {"Code": self.errors.pop(0), "Message": "not ready"},
+                    "ResponseMetadata": {"HTTPStatusCode": 502, "RequestId": "1"},
+                }
+                raise ClientError(refusal, "Invoke")
+            return invoke(runtime, name, payload)
+
+        monkeypatch.setattr(LambdaRuntime, "invoke", refuse)
+
+
+def slept(stack: Stack, ended: Ended, state: str) -> float:
+    """Seconds that an execution has waited in a state before retries."""
+    return sum(each.seconds for each in stack.backoffs if (each.execution_arn, each.state) == (ended.arn, state))
+
+
+BECOMING_ACTIVE = ["ResourceNotReadyException", "ResourceConflictException"]
+
+
+def test_a_compensation_waits_until_its_function_is_active(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    inactive = Inactive(monkeypatch, "compensate", BECOMING_ACTIVE)
+
+    failed = stack.create(stack.request(cron_expression="every other day"))
+
+    assert inactive.errors == []
+    assert (failed.status, failed.error) == ("FAILED", "ScheduleRejected")
+    assert slept(stack, failed, "Compensate") >= INACTIVE_SECONDS
+    assert stack.held() == {}
+
+
+def test_a_delete_waits_until_the_function_that_removes_the_relationships_is_active(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack.create()
+    Inactive(monkeypatch, "deregister", BECOMING_ACTIVE)
+
+    deleted = stack.delete()
+
+    assert deleted.output["deregistered"] is True
+    assert slept(stack, deleted, "Deregister") >= INACTIVE_SECONDS
+    assert stack.held() == {}
+
+
+def test_a_schedule_that_is_brought_back_during_that_wait_is_not_deleted_again_in_the_time_that_is_left(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(stack, "daily")
+    scene.earlier(scene.request())
+    alices_create_comes_late(scene)
+    Inactive(monkeypatch, "deregister", BECOMING_ACTIVE)
+
+    unknown = stack.delete()
+
+    assert (unknown.status, unknown.error) == ("FAILED", "OutcomeUnknown")
+    assert unknown.states.count("DeleteSchedule") == 1
+    stack.end_lease()
+    assert stack.delete().output["deregistered"] is True
+    assert stack.scheduled() is None
+
+
+@pytest.mark.parametrize("error", sorted(set(BECOMING_ACTIVE) | {"ServiceException", "EC2ThrottledException"}))
+def test_a_register_is_repeated_after_a_failure_inside_lambda(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    Inactive(monkeypatch, "register", [error])
+
+    created = stack.create()
+
+    assert created.status == "SUCCEEDED"
+    assert stack.waits(created) == ["Register"]
 
 
 def test_a_task_that_times_out_is_compensated_and_the_caller_sees_the_timeout(

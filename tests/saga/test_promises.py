@@ -138,7 +138,7 @@ def test_3_a_compensation_that_fails_too_says_so_with_both_errors(stack: Stack) 
     assert errors["original"]["Error"] == "ScheduleRejected"
     assert errors["compensation"]["Error"] == "AuthorizationUnavailable"
     assert failed.states[-2:] == ["Compensate", "CompensationFailed"]
-    assert stack.waits(failed) == ["Compensate"] * 3
+    assert stack.waits(failed) == ["Compensate"] * 2
     assert stack.held() == stack.registered(by=failed, leased=True), "what is left is fenced, for the reconciler"
 
 
