@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from functions.temporal_create import app as temporal_create
-from saga_api import executions, routes
+from saga_api import deadlines, executions, routes
 from saga_api.settings import api_settings
 from tests.support.api import NEW_SCHEDULE, Api, HttpResponse, eventually
 from tests.support.proxy import Fault
@@ -278,3 +278,36 @@ def test_a_create_that_outlasts_the_wait_is_504_and_a_repeat_settles_it(
     assert settled.status == 201
     assert settled.body == api.get().body
     assert api.temporal.calls.count("CreateSchedule") == 1
+
+
+def test_a_create_that_came_late_to_the_machine_is_504_with_its_execution_before_the_gateway_gives_up(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """API Gateway waits for three seconds here. The check before the create takes one of them."""
+    monkeypatch.setattr(deadlines, "GATEWAY_SECONDS", 3.0)
+    monkeypatch.setattr(executions, "START_SECONDS", 0.1)
+    responded, checked = threading.Event(), threading.Event()
+    api.spicedb.on_call("CheckPermission", 1, lambda: checked.wait(1))
+    api.temporal.on_call("CreateSchedule", 1, lambda: responded.wait(20))
+
+    response = api.create(key="once")
+
+    responded.set()
+    assert response.status == 504
+    assert response.body["data"]["execution_id"].startswith("http-")
+    monkeypatch.undo()
+    assert eventually(lambda: api.create(key="once"), lambda response: response.status != 409).status == 201
+
+
+def test_a_create_whose_check_takes_all_the_time_starts_nothing_and_is_503(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "GATEWAY_SECONDS", 3.5)
+    checked = threading.Event()
+    api.spicedb.on_call("CheckPermission", 1, lambda: checked.wait(1))
+
+    response = api.create()
+
+    assert response.is_problem(503, "temporarily unavailable; try again")
+    assert response.headers["retry-after"] == "5"
+    assert api.calls() == (["CheckPermission"], [])

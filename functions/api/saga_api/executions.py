@@ -1,19 +1,23 @@
 """Starts the Express machines and waits for their end. boto3 is imported at the first call."""
 
 import json
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from functools import cache
 from http import HTTPStatus
 from typing import Any
 
 from saga_core import errors
+from saga_core.deadlines import Deadline
 from saga_core.errors import OutcomeUnknown, SagaError
 from saga_core.observability import logger
 
-# Longer than the machines take while the engines respond, and short enough that the HTTP API responds within API
-# Gateway's limit of 30 s.
+# Longer than the machines take while the engines respond. A request that has less time left waits for less.
 WAIT_SECONDS = 25.0
+# An execution that could not be waited for even this long is not started.
+START_SECONDS = 2.0
 
 
 class ExecutionFailed(Exception):
@@ -33,10 +37,10 @@ class ExecutionFailed(Exception):
         self.settled = settled
 
 
-def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict[str, Any]:
+def run(machine_arn: str, request: Mapping[str, Any], trace: str | None, deadline: Deadline) -> dict[str, Any]:
     """Run an Express machine to its end and return its output.
 
-    ``trace`` is the X-Ray header that the execution continues.
+    ``trace`` is the X-Ray header that the execution continues. Whatever Step Functions does, this ends by ``deadline``.
 
     Raises:
         ExecutionFailed: it failed, or did not end in time.
@@ -45,18 +49,28 @@ def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict
 
     name = f"http-{uuid.uuid4()}"
     arguments = {"traceHeader": trace} if trace else {}
-    logger.info("execution started", execution=name, machine=machine_arn)
-    try:
-        ended = _client().start_sync_execution(
+    client = _client()
+    seconds = min(WAIT_SECONDS, deadline.left())
+    if deadline.left() < START_SECONDS:
+        logger.warning("execution not started", execution=name, reason="no time was left")
+        raise ExecutionFailed(name, errors.StepFunctionsUnavailable("no time was left to start an execution"))
+
+    def start() -> dict[str, Any]:
+        started: dict[str, Any] = client.start_sync_execution(
             stateMachineArn=machine_arn, name=name, input=json.dumps(request), **arguments
         )
+        return started
+
+    logger.info("execution started", execution=name, machine=machine_arn)
+    try:
+        ended = _within(seconds, start)
     except ClientError as error:
         logger.warning("execution not started", execution=name, reason=error.response["Error"]["Code"])
         raise _refusal(name, error.response) from None
     except (ConnectTimeoutError, EndpointConnectionError) as error:
         logger.warning("execution not started", execution=name, reason=type(error).__name__)
         raise ExecutionFailed(name, errors.StepFunctionsUnavailable("Step Functions was not reached")) from None
-    except BotoCoreError as error:
+    except (BotoCoreError, TimeoutError) as error:
         logger.warning("execution outcome not known", execution=name, reason=type(error).__name__)
         raise ExecutionFailed(name, OutcomeUnknown("the execution did not end in time"), settled=False) from None
     logger.info("execution ended", execution_id=ended["executionArn"], status=ended["status"], error=ended.get("error"))
@@ -64,6 +78,23 @@ def run(machine_arn: str, request: Mapping[str, Any], trace: str | None) -> dict
         output: dict[str, Any] = json.loads(ended["output"])
         return output
     raise _failure(ended["executionArn"], ended["status"], ended.get("error", ""), ended.get("cause", ""))
+
+
+def _within(seconds: float, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What ``call`` returns or raises, or TimeoutError once the time is over.
+
+    botocore's own limits are for one address and for one read each. A call that is given up goes on until they end it.
+    """
+    ended: Future[dict[str, Any]] = Future()
+
+    def run_to_its_end() -> None:
+        try:
+            ended.set_result(call())
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is waited for
+            ended.set_exception(error)
+
+    threading.Thread(target=run_to_its_end, name="execution", daemon=True).start()
+    return ended.result(seconds)
 
 
 def _refusal(name: str, response: Mapping[str, Any]) -> ExecutionFailed:

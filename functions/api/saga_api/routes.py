@@ -16,12 +16,13 @@ from pydantic import BeforeValidator
 
 from saga_api import bodies, caller, listing, openapi, paths, problems, schedules, triggers
 from saga_api.bodies import JSON, Deleted, Note, SchedulePage
+from saga_api.deadlines import response_deadline
 from saga_api.executions import ExecutionFailed, run
 from saga_api.settings import api_settings
 from saga_core import ids, limits
 from saga_core.deadlines import Deadline
 from saga_core.errors import AgentUpdateDenied, PermissionDenied, SagaError, ScheduleNotFound
-from saga_core.observability import Context, Event, Result, correlate, count, logger
+from saga_core.observability import Context, Event, Result, correlate, count, is_ping, logger
 from saga_core.requests import AgentId, CreateRequest, IdempotencyKey, NewSchedule, ScheduleName
 from saga_core.settings import call_settings
 from saga_core.views import ScheduleView
@@ -62,7 +63,7 @@ def create(
     if not spicedb().may_create(who.subject, agent_id, _deadline()):
         raise AgentUpdateDenied(f"the creator may not update agent {agent_id}")
     try:
-        output = run(api_settings().create_schedule_state_machine_arn, request.to_json(), _trace())
+        output = run(api_settings().create_schedule_state_machine_arn, request.to_json(), _trace(), _deadline())
     except ExecutionFailed as failure:
         raise problems.with_values(failure, schedule) from None
     view = ScheduleView.of_json(output["schedule"]) if output["schedule"] else _read_again(request)
@@ -141,7 +142,7 @@ def delete(agent_id: Agent, schedule_name: Name) -> Deleted:
     """Delete a schedule, from Temporal and from SpiceDB."""
     schedule_id = _permitted("delete", agent_id, schedule_name)
     request = {"agent_id": agent_id, "schedule_name": schedule_name}
-    output = run(api_settings().delete_schedule_state_machine_arn, request, _trace())
+    output = run(api_settings().delete_schedule_state_machine_arn, request, _trace(), _deadline())
     rest = "" if output["deregistered"] else "; its relationships are not removed yet: repeat the delete later"
     return Deleted(id=schedule_id, message=f"schedule deleted{rest}")
 
@@ -156,7 +157,9 @@ app.enable_swagger(path="/docs", **openapi.HEAD)
 
 
 def handler(event: Event, context: Context) -> Result:
-    """Respond to an HTTP API request (payload format 2.0)."""
+    """Respond to an HTTP API request (payload format 2.0); nothing to a ping."""
+    if is_ping(event):
+        return {}
     began = time.monotonic()
     request = event["requestContext"]
     correlate(request["requestId"], context)
@@ -225,7 +228,8 @@ def _read_again(request: CreateRequest) -> ScheduleView:
 
 def _deadline() -> Deadline:
     """The deadline of the next calls."""
-    return Deadline.of(app.lambda_context, call_settings().rpc_timeout_seconds)
+    began = app.current_event.request_context.time_epoch
+    return response_deadline(began, app.lambda_context, call_settings().rpc_timeout_seconds)
 
 
 def _trace() -> str | None:

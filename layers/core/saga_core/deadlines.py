@@ -34,11 +34,15 @@ class Deadline:
         """The deadline of an invocation: Lambda's remaining time less the margin for returning."""
         return cls(time.monotonic() + context.get_remaining_time_in_millis() / 1000 - RETURN_MARGIN, per_call)
 
+    def left(self) -> float:
+        """Seconds until the end; negative after it."""
+        return self.ends_at - self.now()
+
     def timeout(self) -> float | None:
         """Seconds that the next call may take, or None when no time is left and no call should begin."""
-        left = min(self.per_call, self.ends_at - self.now())
+        left = min(self.per_call, self.left())
         return left if left > 0 else None
 
     def leaves(self, seconds: float) -> bool:
         """Whether so much time is left until the end."""
-        return self.ends_at - self.now() >= seconds
+        return self.left() >= seconds
