@@ -12,7 +12,7 @@ and the Rules.
 
 import datetime
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class Intrinsics:
         self.resources: dict[str, Any] = document.get("Resources", {})
         self._conditions: dict[str, Any] = document.get("Conditions", {})
         self._parameters = _parameter_values(document.get("Parameters", {}), parameters)
+        self._qualified = dict(_qualified(document))
         self._check_names(document)
 
     def present(self, resource_type: str) -> Iterator[str]:
@@ -110,6 +111,9 @@ class Intrinsics:
             return _PSEUDO_PARAMETERS[name]
         if name in self._parameters:
             return self._parameters[name]
+        if name in self._qualified:
+            logical_id, qualifier = self._qualified[name]
+            return f"{self.arn(logical_id)}:{qualifier}"
         if self._type(name) == FUNCTION:
             return self.physical_name(name)
         return self.arn(name) if self._type(name) == STATE_MACHINE else name
@@ -188,7 +192,7 @@ class Intrinsics:
                 if attribute not in _ATTRIBUTES.get(self._type(logical_id) or "", {attribute}):
                     raise TemplateError(f"{where}: {logical_id} has no attribute {attribute}")
             elif name not in self._parameters and name not in _PSEUDO_PARAMETERS and name != "AWS::NoValue":
-                _check_name(name, self.resources, where)
+                _check_name(name, self.resources.keys() | self._qualified.keys(), where)
 
 
 _RESOLVERS: dict[str, Callable[[Intrinsics, Any, str], Any]] = {
@@ -205,6 +209,22 @@ _RESOLVERS: dict[str, Callable[[Intrinsics, Any, str], Any]] = {
 }
 
 
+def _qualified(document: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
+    """The names that SAM gives to the versions and aliases that it publishes, each with (logical id, qualifier).
+
+    `!Ref F.Version` and `!Ref F.Alias` of a function, `!Ref MAliaslive` of a state machine with the alias `live`. A
+    function has one version on the laptop.
+    """
+    of_all_functions = document.get("Globals", {}).get("Function", {})
+    for logical_id, resource in document.get("Resources", {}).items():
+        properties = resource.get("Properties", {})
+        if resource.get("Type") == FUNCTION and (alias := {**of_all_functions, **properties}.get("AutoPublishAlias")):
+            yield f"{logical_id}.Version", (logical_id, "1")
+            yield f"{logical_id}.Alias", (logical_id, alias)
+        elif resource.get("Type") == STATE_MACHINE and (alias := properties.get("AutoPublishAlias")):
+            yield f"{logical_id}Alias{alias}", (logical_id, alias)
+
+
 def as_text(value: Any, where: str) -> str:
     """A scalar as CloudFormation writes it. Raises TemplateError for a list or a mapping."""
     if isinstance(value, bool):
@@ -214,7 +234,7 @@ def as_text(value: Any, where: str) -> str:
     raise TemplateError(f"{where} is not a text or a number")
 
 
-def _check_name(name: str, known: Mapping[str, Any], where: str) -> None:
+def _check_name(name: str, known: Container[str], where: str) -> None:
     if name not in known:
         raise TemplateError(f"{where}: nothing in the template is called {name}")
 

@@ -38,6 +38,7 @@ class StateMachine:
     Attributes:
         type: STANDARD or EXPRESS.
         definition: the ASL text, with every `${…}` substituted.
+        alias: the name under which SAM publishes its latest version; empty if it publishes none.
     """
 
     logical_id: str
@@ -45,6 +46,7 @@ class StateMachine:
     arn: str
     type: str
     definition: str
+    alias: str = ""
 
 
 @dataclass(frozen=True)

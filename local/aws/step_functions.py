@@ -11,6 +11,7 @@ Intended differences from AWS:
 - An input may be larger than 262,144 bytes, so that a test can see what the first function does with it. The limit then
   applies to no state of that execution. AWS refuses such an input.
 - An input that is nested deeper than moto's interpreter can copy is refused.
+- A machine has no versions: its alias stands for the machine itself.
 - Executions of Express machines can be described, listed and stopped like those of Standard machines.
 """
 
@@ -198,6 +199,7 @@ class StepFunctions(StepFunctionsParserBackend):
         self._on_backoff = on_backoff
         self._starting = threading.Lock()
         self._programs: dict[tuple[str, str], Program] = {}
+        self._aliases: dict[str, str] = {}  # ARNs of aliases, with those of their machines
 
     def backoff(self, execution_arn: str, state: str, seconds: float) -> float:
         """How many seconds to wait before a retry for which AWS waits `seconds`."""
@@ -209,9 +211,15 @@ class StepFunctions(StepFunctionsParserBackend):
     def deploy(self, machine: TemplateStateMachine) -> None:
         """Create a machine of the template. Raises TemplateError, which names it, when its definition is not ASL."""
         try:
-            self.create_state_machine(machine.name, machine.definition, _ROLE, sm_type=machine.type)
+            deployed = self.create_state_machine(machine.name, machine.definition, _ROLE, sm_type=machine.type)
         except AWSError as error:
             raise TemplateError(f"{machine.logical_id}: {error.message}") from error
+        if machine.alias:
+            self._aliases[f"{deployed.arn}:{machine.alias}"] = deployed.arn
+
+    def describe_state_machine(self, arn: str) -> StateMachine:
+        """The machine with this ARN, or with this alias."""
+        return super().describe_state_machine(self._aliases.get(arn, arn))
 
     def create_state_machine(self, *args: Any, **kwargs: Any) -> StateMachine:
         machine = super().create_state_machine(*args, **kwargs)

@@ -39,6 +39,7 @@ class Template:
         """Read `path`; `parameters` override the defaults in it. Raises TemplateError."""
         self._folder = path.resolve().parent
         document = read(path)
+        self._outputs: dict[str, Any] = document.get("Outputs", {})
         self._intrinsics = Intrinsics(document, parameters or {})
         self._globals: dict[str, Any] = self._intrinsics.resolve(document.get("Globals", {}), "Globals")
         self.functions = tuple(self._function(logical_id) for logical_id in self._intrinsics.present(FUNCTION))
@@ -58,6 +59,10 @@ class Template:
             else self._intrinsics.properties(logical_id)
             for logical_id in self._intrinsics.present(resource_type)
         }
+
+    def outputs(self) -> dict[str, Any]:
+        """The resolved values of the outputs, by name."""
+        return {name: self._intrinsics.resolve(output["Value"], name) for name, output in self._outputs.items()}
 
     def shared_environment(self) -> dict[str, str]:
         """The variables of all functions together, for a process that runs all of them.
@@ -121,6 +126,7 @@ class Template:
             name=self._intrinsics.physical_name(logical_id),
             arn=self._intrinsics.arn(logical_id),
             type=settings.get("Type", "STANDARD"),
+            alias=settings.get("AutoPublishAlias", ""),
             definition=definition,
         )
 
