@@ -51,6 +51,7 @@ Resources:
       CodeUri: fake_code/work
       Handler: app.handler
       Timeout: 10
+      AutoPublishAlias: live
       MemorySize: 256
       Environment: {Variables: {SET_IN_THE_TEMPLATE: before the import}}
   Machine:
@@ -58,8 +59,9 @@ Resources:
     Properties:
       Name: deployed
       Type: EXPRESS
+      AutoPublishAlias: live
       DefinitionUri: machine.asl.json
-      DefinitionSubstitutions: {WorkFunctionArn: !GetAtt WorkFunction.Arn}
+      DefinitionSubstitutions: {WorkFunctionArn: !Ref WorkFunction.Version}
 """
 MACHINE = """{"StartAt": "Work", "States": {"Work": {
   "Type": "Task", "Resource": "arn:aws:states:::lambda:invoke", "End": true,
@@ -524,6 +526,22 @@ def test_only_express_machines_run_synchronously(sfn: "SFNClient", make: Callabl
         sfn.start_sync_execution(stateMachineArn=f"{ARN}:stateMachine:nobody")
     with pytest.raises(sfn.exceptions.InvalidExecutionInput):
         sfn.start_sync_execution(stateMachineArn=f"{ARN}:stateMachine:deployed", input="{")
+
+
+def test_the_alias_of_a_machine_stands_for_the_machine_itself(sfn: "SFNClient") -> None:
+    alias = f"{ARN}:stateMachine:deployed:live"
+
+    response = sfn.start_sync_execution(stateMachineArn=alias, name="by-alias")
+    started = sfn.start_execution(stateMachineArn=alias, name="by-alias-too")
+
+    assert response["status"] == "SUCCEEDED"
+    assert response["executionArn"].startswith(f"{ARN}:express:deployed:by-alias:")
+    assert started["executionArn"].startswith(f"{ARN}:express:deployed:by-alias-too:")
+    listed = sfn.list_executions(stateMachineArn=alias)["executions"]
+    assert {"by-alias", "by-alias-too"} <= {execution["name"] for execution in listed}
+    for unknown in ("dead", "1"):
+        with pytest.raises(sfn.exceptions.StateMachineDoesNotExist):
+            sfn.start_sync_execution(stateMachineArn=f"{ARN}:stateMachine:deployed:{unknown}")
 
 
 def test_executions_without_a_name_get_one_each(sfn: "SFNClient", make: Callable[..., str]) -> None:

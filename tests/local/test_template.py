@@ -1,6 +1,7 @@
 """template.yaml as the laptop reads it. Each test writes the smallest template that shows its point."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -153,6 +154,30 @@ def test_a_function_without_a_name_has_its_logical_id_as_name_and_lambdas_defaul
     function = load(("    Timeout: 8\n    MemorySize: 512\n", ""), parameters={"Tls": "false"}).functions[1]
 
     assert (function.name, function.timeout, function.memory) == ("PlainFunction", 3, 128)
+
+
+PUBLISHED = (
+    ("Handler: app.handler", "Handler: app.handler\n      AutoPublishAlias: live"),
+    ("      Type: EXPRESS", "      Type: EXPRESS\n      AutoPublishAlias: live"),
+)
+
+
+@pytest.mark.parametrize(
+    ("reference", "arn"),
+    [
+        ("!Ref WorkFunction.Version", "arn:aws:lambda:us-east-1:123456789012:function:work:1"),
+        ("!Ref WorkFunction.Alias", "arn:aws:lambda:us-east-1:123456789012:function:work:live"),
+        ("!Ref MachineAliaslive", "arn:aws:states:us-east-1:123456789012:stateMachine:machine:live"),
+    ],
+)
+def test_the_versions_and_aliases_that_sam_publishes_can_be_referred_to(load: Load, reference: str, arn: str) -> None:
+    template = load(*PUBLISHED, ("{Value: !Ref Machine}", f"{{Value: {reference}}}"))
+
+    assert template.outputs() == {"MachineArn": arn}
+    assert [machine.alias for machine in template.state_machines] == ["live"]
+    name = reference.removeprefix("!Ref ")
+    with pytest.raises(TemplateError, match=f"MachineArn: nothing in the template is called {re.escape(name)}"):
+        load(("{Value: !Ref Machine}", f"{{Value: {reference}}}"))
 
 
 def test_the_definition_of_a_state_machine_has_everything_substituted(load: Load) -> None:
