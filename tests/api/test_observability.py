@@ -8,6 +8,8 @@ import pytest
 
 from saga_api import routes
 from tests.support.api import Api
+from tests.support.cloudwatch import answered, fields_read
+from tests.support.machines import template
 
 
 def metrics(capsys: pytest.CaptureFixture[str]) -> list[Mapping[str, Any]]:
@@ -29,6 +31,25 @@ def test_the_log_leads_from_a_request_to_its_execution_and_from_there_to_its_ste
     assert functions[:2] == ["register", "temporal-create"]
     assert sorted(functions[2:]) == ["register", "temporal-describe"], "side by side"
     assert all(line["function_name"] and line["function_request_id"] for line in of_request + of_execution)
+
+
+def test_the_saved_query_of_one_request_finds_its_lines_and_the_gateways(api: Api) -> None:
+    api.access_log.clear()
+    response = api.create()
+    api.get()
+    api.call("GET", api.schedules, token="alice")
+    request_id = response.headers["apigw-requestid"]
+    queries = template().properties("AWS::Logs::QueryDefinition").values()
+    (query,) = (each["QueryString"] for each in queries if each["Name"].endswith("/one-request"))
+    written = [*api.logged(), *map(json.loads, api.access_log)]
+    lines = [{**line, "@timestamp": at} for at, line in enumerate(written)]
+
+    rows = answered(query.replace("REQUEST_ID", request_id), lines)
+
+    assert [row["message"] for row in rows] == ["execution started", "execution ended", "request", None]
+    assert (rows[1]["execution_id"], rows[2]["status"]) == (api.memo()["execution_id"], 201)
+    assert (rows[3]["route"], rows[3]["status"]) == ("POST /agents/{agent_id}/schedules", "201")
+    assert fields_read(query) <= {*(key for line in lines for key in line), "reason"}
 
 
 def test_every_request_is_logged_and_counted_by_route_and_status(api: Api, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 import ast
 import json
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -99,41 +98,6 @@ def test_every_machine_calls_versions_of_functions_that_the_template_has() -> No
     for machine in template().state_machines:
         states = [state for _, state in states_of(json.loads(machine.definition))]
         assert {state["Parameters"]["FunctionName"] for state in states if state["Type"] == "Task"} <= arns
-
-
-MACHINES_OF = {"CreateScheduleLogGroup": "create_schedule", "DeleteScheduleLogGroup": "delete_schedule"}
-
-
-def counted_states() -> dict[str, set[str]]:
-    """The states that metric filters count, by the log group of their machine."""
-    counted: dict[str, set[str]] = {}
-    for properties in template().properties("AWS::Logs::MetricFilter").values():
-        names = re.findall(r'\$\.details\.name = "(\w+)"', properties["FilterPattern"])
-        counted.setdefault(properties["LogGroupName"], set()).update(names)
-    assert counted.keys() == MACHINES_OF.keys()
-    return counted
-
-
-def test_every_state_that_is_counted_exists() -> None:
-    for group, counted in counted_states().items():
-        assert counted <= {name for name, _ in states_of(DEFINITIONS[MACHINES_OF[group]])}
-
-
-def test_every_state_that_raises_an_alarm_is_counted_and_so_is_every_metric_of_an_alarm() -> None:
-    for group, counted in counted_states().items():
-        states = states_of(DEFINITIONS[MACHINES_OF[group]])
-        assert {name for name, state in states if "raises an alarm" in state["Comment"]} <= counted
-
-    namespace = "AgentSchedules"
-    alarms = template().properties("AWS::CloudWatch::Alarm").values()
-    own = {alarm["MetricName"] for alarm in alarms if alarm.get("Namespace") == namespace}
-    filters = template().properties("AWS::Logs::MetricFilter").values()
-    from_states = {each["MetricTransformations"][0]["MetricName"] for each in filters}
-    written = "".join(path.read_text() for path in sorted((ROOT / "functions").rglob("*.py")))
-    assert own <= from_states | set(re.findall(r'count\("(\w+)"', written))
-    (unowned,) = (alarm for alarm in alarms if alarm.get("MetricName") == "UnownedFound")
-    (service,) = {function.environment["POWERTOOLS_SERVICE_NAME"] for function in FUNCTIONS.values()}
-    assert unowned["Dimensions"] == [{"Name": "service", "Value": service}], "as a function writes it"
 
 
 @pytest.mark.parametrize("task", tasks().values(), ids=tasks().keys())

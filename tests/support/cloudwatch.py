@@ -16,7 +16,7 @@ from typing import Any
 Line = Mapping[str, Any]
 Condition = Callable[[Line], bool]
 
-_TOKEN = re.compile(r'\s*(\(|\)|&&|\|\||!=|=|"[^"]*"|[^\s()="!]+)')
+_TOKEN = re.compile(r'\(|\)|&&|\|\||!=|=|"[^"]*"|[^\s()="!]+')
 
 
 def value_of(line: Line, path: str) -> Any:
@@ -33,8 +33,12 @@ class _Parser:
     """Reads a condition. Metric filters and Logs Insights write the same things with different signs."""
 
     def __init__(self, text: str) -> None:
-        self._tokens = _TOKEN.findall(text)
-        assert "".join(self._tokens) == re.sub(r'\s+(?=(?:[^"]*"[^"]*")*[^"]*$)', "", text), f"not understood: {text}"
+        self._tokens: list[str] = []
+        while text := text.strip():
+            token = _TOKEN.match(text)
+            assert token, f"not understood: {text}"
+            self._tokens.append(token[0])
+            text = text[token.end() :]
 
     def whole(self) -> Condition:
         condition = self._any()
