@@ -159,8 +159,7 @@ def raising(alarm: Mapping[str, Any], at: float) -> Points:
 def test_an_alarm_is_raised_though_its_data_comes_minutes_late_and_recovers(
     alarm: Mapping[str, Any], lookback: int
 ) -> None:
-    happened = 1_000_000 * 60.0
-    minutes_late = 9 if alarm["EvaluationPeriods"] > 1 else 0
+    happened, minutes_late = 1_000_000 * 60.0, 9
     points, state = raising(alarm, happened), AlarmState(alarm, lookback)
 
     for minute in range(minutes_late):
@@ -224,8 +223,9 @@ def test_a_total_outage_is_noticed_with_few_requests_and_a_single_failure_is_not
     assert ("ALARM" in state.history) is raised
 
 
+@pytest.mark.parametrize("lookback", [0, 5])
 def test_drift_stays_an_alarm_from_one_run_of_the_reconciler_to_the_next(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, lookback: int
 ) -> None:
     (function,) = (each for each in TEMPLATE.functions if each.code.name == "reconcile")
     for name, value in function.environment.items():
@@ -236,14 +236,20 @@ def test_drift_stays_an_alarm_from_one_run_of_the_reconciler_to_the_next(
         tally = {"seen": {"schedules": 9, "registrations": 9}, "kinds": kinds}
         step("report", {}, tallies=[{"prefix": "", "tally": tally}])
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"_aws"')]
-        return {series: [(at, value) for _, value in data] for series, data in emitted(lines).items()}
+        (left_over,) = watched(ALARMS["DriftAlarm"])
+        return {left_over: [(at, value) for _, value in emitted(lines)[left_over]]}
 
-    hour, state = 3600, AlarmState(ALARMS["DriftAlarm"])
-    first, second = report(3, 0), report(0, 6.0 * hour)
+    hour, state = 60, AlarmState(ALARMS["DriftAlarm"], lookback)
+    reported = report(3, 0)
+    repaired = {series: [*data, (120.0, 0.0)] for series, data in reported.items()}
+    assert report(0, 120) == {series: [(120, 0.0)] for series in reported}, "zero is reported too"
 
-    assert state.evaluate(first, 60) == "ALARM"
-    assert [state.evaluate(first, hours * hour) for hours in range(1, 6)] == ["ALARM"] * 5
-    assert state.evaluate(second, 6 * hour + 60) == "OK"
+    assert [state.evaluate(reported, 60.0 * minute) for minute in range(6 * hour)] == ["ALARM"] * 6 * hour
+    assert state.evaluate({series: [(0.0, 0.0)] for series in reported}, 60) == "OK", "the next run leaves none"
+    assert state.evaluate(reported, 60) == "ALARM"
+    for minute in range(2, hour):
+        state.evaluate(repaired, 60.0 * minute)
+    assert state.state == "OK", "a repair two minutes later ends it"
 
 
 def test_the_alarm_of_a_promise_watches_every_alarm_of_what_may_be_left_behind() -> None:

@@ -1,11 +1,11 @@
-"""docs/operations.md against template.yaml: each alarm and each query has an entry; and what encrypts and keeps data."""
+"""docs/operations.md against template.yaml: an entry for each alarm and each query; what encrypts and keeps data."""
 
 import re
 from collections.abc import Iterator
 from itertools import pairwise
 
 from local.aws import intrinsics
-from tests.contract.test_alarms import ALARMS, BESIDE, COMPOSITE
+from tests.contract.test_alarms import ALARMS, BESIDE, COMPOSITE, own_errors, own_metrics
 from tests.support.machines import ROOT, template
 
 RUNBOOK = (ROOT / "docs" / "operations.md").read_text()
@@ -108,3 +108,10 @@ def test_whatever_holds_data_says_what_becomes_of_it() -> None:
     assert {(each["DeletionPolicy"], each["UpdateReplacePolicy"]) for each in holders} == {("Delete", "Delete")}
     groups = template(LogRetentionDays="90").properties("AWS::Logs::LogGroup").values()
     assert {each["RetentionInDays"] for each in groups} == {"90"}
+
+
+def test_every_metric_of_the_application_is_in_the_list_of_metrics() -> None:
+    listed = (ROOT / "docs" / "deploying.md").read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
+
+    # The errors are listed together.
+    assert {name for name in own_metrics() if f"`{name}`" not in listed} <= own_errors()
