@@ -209,6 +209,8 @@ def test_an_error_that_nobody_expected_raises_alarms(stack: Stack, logs: Logs, m
     logs.add(stack.create())
 
     assert raised(logs.metrics()) == {"UnexpectedErrorAlarm", "FailedUnexpectedlyAlarm"}
+    (row,) = (row for row in rows(logs, "failures") if row["failed"] == "KeyError" and row["message"])
+    assert row["because"].startswith("Traceback")
 
 
 def rows(logs: Logs, query: str, **placeholders: str) -> list[dict[str, Any]]:

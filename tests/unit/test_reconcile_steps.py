@@ -228,6 +228,15 @@ def test_drift_is_counted_by_kind_and_foreign_ids_are_none_that_is_left(capsys: 
     ]
 
 
+@pytest.mark.parametrize("part", [{"agent_id": "weather"}, {"schedule_id": "weather--daily"}])
+def test_a_run_over_a_part_counts_what_it_found_and_says_nothing_about_what_is_left(
+    part: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    step("report", part, tallies=[{"prefix": "", "tally": counted(0, orphan=2)}])
+
+    assert metrics(capsys) == [{"Drift": 2, "kind": "orphan"}, {"DriftRepaired": 0, "kind": "orphan"}]
+
+
 def test_both_passes_of_62_full_shards_fit_into_the_state_of_an_execution() -> None:
     most = 10_000_000
     full = {

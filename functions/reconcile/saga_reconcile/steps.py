@@ -90,7 +90,9 @@ def _report(step: Step) -> dict[str, Any]:
         count("Drift", counts["found"], kind=kind)
         count("DriftRepaired", counts["repaired"], kind=kind)
     left = sum(counts["left"] for kind, counts in whole.kinds.items() if kind != "foreign")
-    count("DriftLeft", left)
+    if not (step.request.agent_id or step.request.schedule_id):
+        # The alarm keeps what the latest run left: a run over a part says nothing about the rest.
+        count("DriftLeft", left)
     counted = whole.to_json()
     del counted["repaired"]
     return {"mode": step.request.mode, **counted, "would_repair": judged.get("would_repair", 0), "stopped": stopped}
