@@ -121,6 +121,11 @@ def a_function_that_dies(stack: Stack) -> Ended:
     return stack.create()
 
 
+def a_function_that_dies_once(stack: Stack) -> Ended:
+    stack.spicedb.inject("WriteRelationships", Fault.KILLED_BEFORE)
+    return stack.create()
+
+
 def a_create_and_a_delete(stack: Stack) -> Ended:
     stack.create()
     return stack.delete()
@@ -156,6 +161,7 @@ def a_delete_of_nonsense(stack: Stack) -> Ended:
         (a_delete_that_leaves_relationships, {"DeregisterDeferredAlarm"}),
         (a_create_of_a_schedule_that_nobody_owns, {"UnownedFoundAlarm"}),
         (a_function_that_dies, {"FailedUnexpectedlyAlarm"}),
+        (a_function_that_dies_once, set()),
         (a_create_and_a_delete, set()),
         (a_create_that_is_denied, set()),
         (a_create_that_is_compensated, set()),
