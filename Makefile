@@ -31,7 +31,7 @@ help: ## list the targets
 	@echo "Each target sets up what it needs at its first run, a minute each: .venv and node_modules for run and the tests;"
 	@echo ".tools (SAM CLI, checkov, pre-commit, uv) only for check, sam-local, hooks and lock."
 
-run: $(VENV) $(NODE) ## start the laptop stack and show the main job on it (ONCE=1: end after it; PERSIST=dir: keep Temporal's data; TEMPORAL_SCHEDULER=chasm)
+run: $(VENV) $(NODE) ## start the laptop stack and show the main job on it (ONCE=1: end after it; PERSIST=dir: keep Temporal's data; TEMPORAL_SCHEDULER=chasm; PARAMETERS="CorsOrigins=*")
 	@.venv/bin/python -m local.stack
 
 # Two processes, each with engines of its own. Tests run as well in one: ARGS="-n 0".
@@ -82,8 +82,8 @@ check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, docume
 agent: $(VENV) ## make OWNER the owner of AGENT on the running stack
 	@.venv/bin/python -m local.stack.agent --owner "$(OWNER)" --agent "$(AGENT)"
 
-token: $(VENV) ## print a token of the local issuer (SUBJECT=alice, ACCOUNT=, SERVICE_ACCOUNT=, LIFETIME=3600)
-	@.venv/bin/python -m local.stack.issuer --subject "$(SUBJECT)" --account "$(ACCOUNT)" --service-account "$(SERVICE_ACCOUNT)" $(if $(LIFETIME),--lifetime $(LIFETIME))
+token: $(VENV) ## print a token of the local issuer (SUBJECT=alice, ACCOUNT=, SERVICE_ACCOUNT=, SCOPE="a b", LIFETIME=3600)
+	@.venv/bin/python -m local.stack.issuer --subject "$(SUBJECT)" --account "$(ACCOUNT)" --service-account "$(SERVICE_ACCOUNT)" --scope "$(SCOPE)" $(if $(LIFETIME),--lifetime $(LIFETIME))
 
 .PHONY: doctor reconcile
 doctor: $(VENV) ## show whether Temporal and SpiceDB agree on the running stack (ARGS="--explain agent--name" tells the story of one schedule)

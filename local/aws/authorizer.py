@@ -34,21 +34,40 @@ class TokenMissing(TokenRefused):
         return "Bearer"
 
 
-def verified_claims(values: Iterable[str], authorizer: Authorizer, keys: KeySet) -> dict[str, str]:
+class ScopeMissing(TokenRefused):
+    """A request has a valid token that has none of the route's scopes."""
+
+    def __init__(self, scopes: tuple[str, ...]) -> None:
+        super().__init__("the token does not have a required scope")
+        self._scopes = scopes
+
+    @property
+    def challenge(self) -> str:
+        return f'Bearer scope="{" ".join(self._scopes)}" error="insufficient_scope" error_description="{self}"'
+
+
+def verified_claims(
+    values: Iterable[str], authorizer: Authorizer, keys: KeySet, scopes: tuple[str, ...] = ()
+) -> dict[str, str]:
     """The claims of a request's token, each as the text that a function gets. A claim that is null is left out.
 
     Args:
         values: every value of the header that holds the token, with or without `Bearer` before the token.
         keys: the issuer's public keys.
+        scopes: those of the route; the token needs one of them, if there are any.
 
     Raises:
+        ScopeMissing: the token has none of the scopes.
         TokenRefused: there is no token, or API Gateway would not accept it.
     """
     # Two headers are joined to one value with a comma in it, which is not a token.
     token = re.sub("^bearer +", "", ",".join(values), flags=re.IGNORECASE)
     if not token:
         raise TokenMissing("no token")
-    return {name: _text(claim) for name, claim in _verified(token, authorizer, keys).items() if claim is not None}
+    claims = _verified(token, authorizer, keys)
+    if scopes and not {*scopes} & {*_scopes(claims.get("scope")), *_scopes(claims.get("scp"))}:
+        raise ScopeMissing(scopes)
+    return {name: _text(claim) for name, claim in claims.items() if claim is not None}
 
 
 def _verified(token: str, authorizer: Authorizer, keys: KeySet) -> dict[str, Any]:
@@ -78,6 +97,13 @@ def _verified(token: str, authorizer: Authorizer, keys: KeySet) -> dict[str, Any
     if not any(name in (audience if isinstance(audience, list) else [audience]) for name in authorizer.audience):
         raise TokenRefused("the token does not have a valid audience")
     return decoded.claims
+
+
+def _scopes(claim: object) -> list[str]:
+    """The scopes in a claim: a text with spaces between them, or a list."""
+    if isinstance(claim, str):
+        return claim.split(" ")
+    return [entry for entry in claim if isinstance(entry, str)] if isinstance(claim, list) else []
 
 
 def _text(claim: object) -> str:

@@ -2,13 +2,13 @@
 
     python -m local.aws.gateway --parameter SpiceDBEndpoint=127.0.0.1:50051 …
 
-listens on http://127.0.0.1:3000. It finds the route of a request, checks the token if the route has an authorizer,
-invokes the route's function on the local Lambda (local.aws.server) with an event of payload format 2.0, and returns the
-function's response. The gateway's own errors, limits and access log are those of an HTTP API.
+listens on http://127.0.0.1:3000. It finds the route of a request, checks the token and its scopes if the route has an
+authorizer, invokes the route's function on the local Lambda (local.aws.server) with an event of payload format 2.0, and
+returns the function's response. The gateway's own errors, limits, CORS and access log are those of an HTTP API.
 
 Differences from API Gateway: the issuer is local.stack.issuer, and its keys are read from a file instead of the
-issuer's address; requests are not throttled; CORS is not supported; and GET /docs, the Swagger UI that the function of
-the $default route serves, needs no token.
+issuer's address; requests are not throttled; and GET /docs, the Swagger UI that the function of the $default route
+serves, needs no token.
 """
 
 import json
@@ -26,7 +26,7 @@ from joserfc.jwk import KeySet
 from werkzeug import exceptions
 from werkzeug.wrappers import Response
 
-from local.aws import authorizer, http_server, payload
+from local.aws import authorizer, cors, http_server, payload
 from local.aws.access_log import AccessLog
 from local.aws.payload import Request
 from local.aws.resources import DEFAULT_ROUTE, Authorizer, Function, HttpApi, Route
@@ -94,7 +94,7 @@ class _Gateway:
     """The HTTP API as a WSGI application."""
 
     def __init__(self, api: HttpApi, keys: KeySet, functions: str, seconds: float, log: AccessLog) -> None:
-        self._routes = _with_docs(api.routes)
+        self._routes, self._cors = _with_docs(api.routes), api.cors
         self._keys, self._functions, self._seconds, self._log = keys, urlsplit(functions).netloc, seconds, log
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
@@ -121,26 +121,35 @@ class _Gateway:
         if len(body) > payload.MAX_BODY_BYTES:
             raise _Refused(413)
         found = match(self._routes, request.method, request.encoded_path)
+        preflight = cors.preflight(self._cors, request) if self._cors and cors.is_preflight(request) else None
         if not found:
+            if preflight:
+                return preflight
             raise _Refused(404)
         route, parameters = found
         record["routeKey"] = route.key
-        claims = self._claims(request, route.authorizer) if route.authorizer else None
-        result = self._invoke(route.function, payload.event(request, body, route.key, parameters, claims), record)
+        claims = self._claims(request, route.authorizer, route.scopes) if route.authorizer else None
+        if preflight:
+            return preflight
+        event = payload.event(request, body, route.key, parameters, claims, route.scopes)
+        result = self._invoke(route.function, event, record)
         try:
             response = payload.response(result)
         except (ValueError, TypeError, AttributeError):
             raise _failed("the function's response is malformed") from None
         if route.path == _DOCS_PATH and response.mimetype == "text/html":
             response.set_data(response.get_data().replace(b"<body>", b"<body>" + _TOKEN_NOTE, 1))
+        if self._cors:
+            cors.add(self._cors, request, response)
         return response
 
-    def _claims(self, request: Request, settings: Authorizer) -> dict[str, str]:
+    def _claims(self, request: Request, settings: Authorizer, scopes: tuple[str, ...]) -> dict[str, str]:
         try:
-            return authorizer.verified_claims(request.fields.get(settings.header, []), settings, self._keys)
+            return authorizer.verified_claims(request.fields.get(settings.header, []), settings, self._keys, scopes)
         except authorizer.TokenRefused as error:
+            status = 403 if isinstance(error, authorizer.ScopeMissing) else 401
             record, headers = {"authorizer.error": str(error)}, {"www-authenticate": error.challenge}
-            raise _Refused(401, record, headers) from None
+            raise _Refused(status, record, headers) from None
 
     def _invoke(self, function: Function, event: dict[str, Any], record: dict[str, str]) -> bytes:
         content = json.dumps(event).encode()

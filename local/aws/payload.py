@@ -73,9 +73,17 @@ class Request(wrappers.Request):
 
 
 def event(
-    request: Request, body: bytes, route_key: str, parameters: dict[str, str], claims: dict[str, str] | None
+    request: Request,
+    body: bytes,
+    route_key: str,
+    parameters: dict[str, str],
+    claims: dict[str, str] | None,
+    scopes: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """A function's event. Parts that the request does not have are left out. `claims` is None without an authorizer."""
+    """A function's event. Parts that the request does not have are left out.
+
+    `claims` is None without an authorizer. `scopes` are those of the route.
+    """
     headers = _headers(request, body)
     context: dict[str, Any] = {
         "accountId": ACCOUNT,
@@ -96,7 +104,7 @@ def event(
         "timeEpoch": int(request.time.timestamp() * 1000),
     }
     if claims is not None:
-        context["authorizer"] = {"jwt": {"claims": claims, "scopes": None}}
+        context["authorizer"] = {"jwt": {"claims": claims, "scopes": [*scopes] or None}}
     made: dict[str, Any] = {
         "version": "2.0",
         "routeKey": route_key,

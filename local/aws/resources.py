@@ -71,14 +71,16 @@ class Route:
 
     Attributes:
         method: in capitals; ANY means every method.
-        path: `/agents/{agent_id}`, or `$default`.
+        path: `/agents/{agent_id}`, `/files/{rest+}`, or `$default`.
         authorizer: None if the route needs no token.
+        scopes: the token needs at least one of them; empty if it needs none.
     """
 
     method: str
     path: str
     function: Function
     authorizer: Authorizer | None
+    scopes: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -92,19 +94,46 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Cors:
+    """What an HTTP API allows to the pages of other origins.
+
+    Attributes:
+        origins: each as a browser sends it, or `*`, `https://*`, `http://*`.
+        methods, headers: of the requests that they may send; `*` allows all.
+        exposed: the headers of a response that they may read.
+        max_age: for how many seconds a browser may keep the answer to a preflight request; None says nothing of it.
+        credentials: whether a browser may send cookies along.
+    """
+
+    origins: tuple[str, ...]
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    exposed: tuple[str, ...] = ()
+    max_age: int | None = None
+    credentials: bool = False
+
+
+@dataclass(frozen=True)
 class HttpApi:
     """An HTTP API.
 
     Attributes:
         routes: in the order of the file.
         access_log_format: the text of a log line with `$context.…` variables; empty if nothing is logged.
+        cors: None if pages of other origins may not call it.
     """
 
     logical_id: str
     routes: tuple[Route, ...]
     access_log_format: str
+    cors: Cors | None = None
 
 
 def is_parameter(segment: str) -> bool:
     """Whether a segment of a route's path is a parameter, which matches any text."""
     return segment.startswith("{")
+
+
+def is_greedy(segment: str) -> bool:
+    """Whether a segment is a parameter that matches the rest of a path, `{rest+}`."""
+    return segment.endswith("+}")

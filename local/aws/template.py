@@ -12,7 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from local.aws.intrinsics import FUNCTION, PLACEHOLDER, STATE_MACHINE, Intrinsics, TemplateError, as_text, read
-from local.aws.resources import DEFAULT_ROUTE, Authorizer, Function, HttpApi, Route, StateMachine, is_parameter
+from local.aws.resources import (
+    DEFAULT_ROUTE,
+    Authorizer,
+    Cors,
+    Function,
+    HttpApi,
+    Route,
+    StateMachine,
+    is_greedy,
+    is_parameter,
+)
 
 _HTTP_API = "AWS::Serverless::HttpApi"
 
@@ -22,7 +32,7 @@ _DEFAULT_MEMORY = 128
 
 _METHODS = {"ANY", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 _NO_AUTHORIZER = "NONE"
-_PATH_PARAMETER = re.compile(r"\{(\w+)\}")
+_PATH_PARAMETER = re.compile(r"\{(\w+)\+?\}")
 _HEADER_SOURCE = re.compile(r"\$request\.header\.([A-Za-z0-9-]+)")
 
 
@@ -136,6 +146,11 @@ class Template:
         authorizers = {
             name: _authorizer(name, declared, logical_id) for name, declared in auth.get("Authorizers", {}).items()
         }
+        # As in SAM, an authorizer's scopes are those of every route that has none of its own.
+        scopes = {
+            name: _texts(declared, "AuthorizationScopes", f"{logical_id}: {name}")
+            for name, declared in auth.get("Authorizers", {}).items()
+        }
         default = auth.get("DefaultAuthorizer", _NO_AUTHORIZER)
         _check_authorizer(default, authorizers, f"{logical_id}: DefaultAuthorizer")
         routes: list[Route] = []
@@ -143,14 +158,19 @@ class Template:
             if event["ApiId"] != logical_id:
                 continue
             own = {"Authorizer": default, **event.get("Auth", {})}
-            if own.keys() != {"Authorizer"}:
-                raise TemplateError(f"{where}: Auth is more than an Authorizer, which is not known on the laptop")
-            _check_authorizer(own["Authorizer"], authorizers, f"{where}: Authorizer")
+            if not own.keys() <= {"Authorizer", "AuthorizationScopes"}:
+                raise TemplateError(f"{where}: Auth is more than an Authorizer and scopes: not known on the laptop")
+            name = own["Authorizer"]
+            _check_authorizer(name, authorizers, f"{where}: Authorizer")
+            if name == _NO_AUTHORIZER and "AuthorizationScopes" in own:
+                raise TemplateError(f"{where}: AuthorizationScopes needs an Authorizer")
             method, path = _required(event, "Method", where).upper(), _required(event, "Path", where)
-            route = Route(method, path, function, authorizers.get(own["Authorizer"]))
+            needed = _texts(own, "AuthorizationScopes", where) or scopes.get(name, ())
+            route = Route(method, path, function, authorizers.get(name), needed)
             _check_route(route, routes, where)
             routes.append(route)
-        return HttpApi(logical_id, tuple(routes), settings.get("AccessLogSettings", {}).get("Format", ""))
+        log = settings.get("AccessLogSettings", {}).get("Format", "")
+        return HttpApi(logical_id, tuple(routes), log, _cors(settings.get("CorsConfiguration"), logical_id))
 
     def _http_events(self) -> Iterator[tuple[Function, str, dict[str, Any]]]:
         """Every event that is a route: its function, its name for an error, and its properties."""
@@ -196,6 +216,36 @@ def _authorizer(name: str, settings: dict[str, Any], logical_id: str) -> Authori
     return Authorizer(name, source[1].lower(), issuer, tuple(audience))
 
 
+def _cors(settings: Any, logical_id: str) -> Cors | None:
+    if settings is None:
+        return None
+    where = f"{logical_id}: CorsConfiguration"
+    if not isinstance(settings, dict):
+        raise TemplateError(f"{where} is not a mapping")
+    known = {"AllowOrigins", "AllowMethods", "AllowHeaders", "ExposeHeaders", "MaxAge", "AllowCredentials"}
+    for name in settings.keys() - known:
+        raise TemplateError(f"{where}: {name} is not known")
+    cors = Cors(
+        origins=_texts(settings, "AllowOrigins", where),
+        methods=_texts(settings, "AllowMethods", where),
+        headers=_texts(settings, "AllowHeaders", where),
+        exposed=_texts(settings, "ExposeHeaders", where),
+        max_age=settings.get("MaxAge"),
+        credentials=settings.get("AllowCredentials", False),
+    )
+    if cors.credentials and any("*" in origin for origin in cors.origins):
+        raise TemplateError(f"{where}: AllowCredentials needs origins without *")
+    return cors
+
+
+def _texts(settings: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
+    """A list of texts; empty where it is absent."""
+    found = settings.get(key, [])
+    if not isinstance(found, list):
+        raise TemplateError(f"{where}: {key} is not a list")
+    return tuple(as_text(entry, f"{where}: {key}") for entry in found)
+
+
 def _check_authorizer(name: str, known: Mapping[str, Authorizer], where: str) -> None:
     if name != _NO_AUTHORIZER and name not in known:
         raise TemplateError(f"{where} {name} is not one of the HTTP API's Authorizers")
@@ -210,6 +260,8 @@ def _check_route(route: Route, others: Iterable[Route], where: str) -> None:
     for segment in route.segments:
         if ("{" in segment or "}" in segment) and not _PATH_PARAMETER.fullmatch(segment):
             raise TemplateError(f"{where}: {segment} in Path {route.path} is not known on the laptop")
+        if is_greedy(segment) and segment in route.segments[:-1]:
+            raise TemplateError(f"{where}: {segment} in Path {route.path} is not its end")
     parameters = [segment for segment in route.segments if is_parameter(segment)]
     if len(set(parameters)) < len(parameters):
         raise TemplateError(f"{where}: Path {route.path} has two parameters of one name")

@@ -3,7 +3,8 @@
 It starts SpiceDB, Temporal, Step Functions with Lambda, and the HTTP API, each in its own process. It shows a create, a
 compensated create and a delete (local.stack.show), prints a manual, and stays up until Ctrl-C or SIGTERM. With ONCE=1
 it ends after the show. With PERSIST=<folder> Temporal keeps its data in that folder between runs. TEMPORAL_SCHEDULER
-(v1, chasm or mixed) chooses the scheduler that makes new schedules.
+(v1, chasm or mixed) chooses the scheduler that makes new schedules. PARAMETERS="NAME=VALUE …" sets parameters of
+template.yaml.
 
 Exit codes: 0 when every step of the show did what it should, also if Ctrl-C ends the stack afterwards; 130 when Ctrl-C
 comes before the end of the show; 1 when a part cannot start or ends by itself, or a step of the show went wrong.

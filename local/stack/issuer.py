@@ -58,11 +58,21 @@ def public_keys(key: RSAKey) -> KeySet:
 
 
 def issue(
-    key: RSAKey, *, subject: str = "", account: str = "", service_account: str = "", lifetime: int = _LIFETIME_SECONDS
+    key: RSAKey,
+    *,
+    subject: str = "",
+    account: str = "",
+    service_account: str = "",
+    scope: str = "",
+    lifetime: int = _LIFETIME_SECONDS,
 ) -> str:
-    """A signed token. An empty text leaves its claim out. `lifetime` is in seconds; a negative one has expired."""
+    """A signed token. An empty text leaves its claim out.
+
+    `scope` has spaces between several. `lifetime` is in seconds; a negative one has expired.
+    """
     now = int(time.time())
     names = {USER_ID_CLAIM: subject, ACCOUNT_ID_CLAIM: account, SERVICE_ACCOUNT_ID_CLAIM: service_account}
+    names["scope"] = scope
     claims = {"iss": ISSUER, "aud": AUDIENCE, "iat": now, "exp": now + lifetime}
     claims |= {claim: name for claim, name in names.items() if name}
     return jwt.encode({"alg": ALGORITHM, "kid": key.kid}, claims, key, algorithms=[ALGORITHM])
@@ -92,6 +102,7 @@ def main() -> int:
     parser.add_argument("--subject", default="", help=f"user id: the claim {USER_ID_CLAIM}")
     parser.add_argument("--account", default="", help=f"the claim {ACCOUNT_ID_CLAIM}")
     parser.add_argument("--service-account", default="", help=f"the claim {SERVICE_ACCOUNT_ID_CLAIM}")
+    parser.add_argument("--scope", default="", help="the claim scope: scopes with spaces between them")
     parser.add_argument("--lifetime", type=int, default=_LIFETIME_SECONDS, help="seconds; default: %(default)s")
     arguments = parser.parse_args()
     # argparse does not require them: `make token` passes an empty text for a variable that is not set.

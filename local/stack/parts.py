@@ -1,6 +1,7 @@
 """The programs of the laptop stack: how each is started, and when it is ready."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -157,7 +158,13 @@ def _gateway(endpoints: Endpoints) -> _Part:
 
 
 def _parameter_options(endpoints: Endpoints) -> list[str]:
-    return [word for name, value in parameters(endpoints).items() for word in ("--parameter", f"{name}={value}")]
+    """The stack's own parameters, and after them those that a person gives in PARAMETERS, which replace them."""
+    given = os.environ.get("PARAMETERS", "").split()
+    for word in given:
+        if "=" not in word:
+            raise StartError(f"PARAMETERS: {word} is not NAME=VALUE")
+    own = [f"{name}={value}" for name, value in parameters(endpoints).items()]
+    return [word for parameter in (*own, *given) for word in ("--parameter", parameter)]
 
 
 def _temporal_is_ready(endpoints: Endpoints) -> bool:

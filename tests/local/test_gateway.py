@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPMessage
@@ -192,6 +193,12 @@ def behave(functions: str, monkeypatch: pytest.MonkeyPatch) -> Behave:  # noqa: 
         ("DELETE", "/a", "$default", {}),
         ("GET", "/", "$default", {}),
         ("OPTIONS", "*", "$default", {}),
+        ("PUT", "/files/a", "PUT /files/{rest+}", {"rest": "a"}),
+        ("PUT", "/files/a/b%2Fc/d%20", "PUT /files/{rest+}", {"rest": "a/b/c/d "}),
+        ("PUT", "/files/of/a", "PUT /files/of/{x}", {"x": "a"}),
+        ("PUT", "/files/of/a/b", "PUT /files/{rest+}", {"rest": "of/a/b"}),
+        ("PUT", "/files", "$default", {}),
+        ("PUT", "/files/", "$default", {}),
     ],
 )
 def test_a_request_takes_the_route_that_fits_it_best(
@@ -199,6 +206,7 @@ def test_a_request_takes_the_route_that_fits_it_best(
 ) -> None:
     (function,) = Template(folder / "template.yaml").functions
     keys = ["$default", "GET /a/{x}", "ANY /a/fixed", "GET /a/fixed", "GET /a/{x}/b", "GET /a/fixed/{y}", "GET /a"]
+    keys += ["PUT /files/{rest+}", "PUT /files/of/{x}"]
     routes = [Route(*key.rpartition(" ")[::2], function, None) for key in keys]
 
     found = match(routes, method, path)
@@ -530,6 +538,228 @@ def test_a_key_that_the_issuer_has_added_counts(folder: Path, functions: str) ->
         assert Gateway(url, []).ask().status == 200
         assert Gateway(url, []).ask(token=issue(old, {"kid": old.kid})).status == 200
         assert Gateway(url, []).ask(token=issue(old)).status == 401
+
+
+# Scopes
+
+SCOPED = TEMPLATE.replace("IdentitySource", "AuthorizationScopes: [read, all]\n            IdentitySource").replace(
+    'Path: "/items/{item}"', 'Path: "/items/{item}", Auth: {AuthorizationScopes: [write]}'
+)
+LACKING = "the token does not have a required scope"
+
+
+@pytest.fixture(scope="module")
+def scoped(folder: Path, functions: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with changed(folder, functions, tmp_path_factory.mktemp("scoped"), SCOPED) as api:
+        yield api
+
+
+@contextmanager
+def changed(folder: Path, functions: str, own: Path, template: str) -> Iterator[Gateway]:
+    """A gateway of another template for the same function."""
+    (own / "fake_api").symlink_to(folder / "fake_api")
+    (own / "template.yaml").write_text(template)
+    log: list[str] = []
+    with gateway.serve(Template(own / "template.yaml"), public_keys(KEY), functions, log=log.append) as url:
+        yield Gateway(url, log)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"scope": "read"},
+        {"scope": "openid all email"},
+        {"scope": ["openid", "read"]},
+        {"scp": "read openid"},
+        {"scp": ["all"]},
+        {"scope": "openid", "scp": ["read"]},
+    ],
+)
+def test_a_token_with_one_of_the_routes_scopes_is_taken(scoped: Gateway, claims: dict[str, Any]) -> None:
+    jwt = scoped.ask(token=issue(**claims)).event["requestContext"]["authorizer"]["jwt"]
+
+    assert jwt["scopes"] == ["read", "all"], "those of the route"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {},
+        {"scope": ""},
+        {"scope": "write"},
+        {"scope": "reader"},
+        {"scope": "Read"},
+        {"scope": "read,all"},
+        {"scope": {"read": True}},
+        {"scp": [7, None, "readall"]},
+        {"scopes": "read"},
+        {"permissions": ["read"]},
+    ],
+)
+def test_a_token_with_none_of_the_routes_scopes_is_forbidden(
+    scoped: Gateway, behave: Behave, claims: dict[str, Any]
+) -> None:
+    called: list[Any] = []
+    behave(lambda event, _: called.append(event))
+
+    response = scoped.ask(token=issue(**claims))
+
+    assert (response.status, response.body) == (403, b'{"message":"Forbidden"}')
+    expected = f'Bearer scope="read all" error="insufficient_scope" error_description="{LACKING}"'
+    assert response.headers["www-authenticate"] == expected
+    assert json.loads(scoped.log[-1])["who"] == LACKING
+    assert called == []
+
+
+def test_a_route_with_scopes_of_its_own_needs_those(scoped: Gateway) -> None:
+    assert scoped.ask("/items/1", "POST", issue(scope="read all")).status == 403
+    assert scoped.ask("/items/1", "POST", issue(scope="write")).status == 200
+    assert scoped.ask("/nowhere", token=issue(scope="write")).status == 403, "the $default route has the authorizer's"
+
+
+def test_a_token_that_is_not_valid_is_unauthorized_whatever_its_scopes(scoped: Gateway) -> None:
+    assert scoped.ask(token=issue(scope="read", exp=int(time.time()) - 1)).status == 401
+    assert scoped.ask(token="").status == 401
+    assert scoped.ask("/open", token="").status == 200, "a route without authorizer has no scopes"
+
+
+def test_without_scopes_a_function_is_told_of_none(api: Gateway) -> None:
+    assert api.ask(token=issue(scope="read")).event["requestContext"]["authorizer"]["jwt"]["scopes"] is None
+
+
+# Other origins
+
+PAGE = "https://app.example.com:8443"
+PREFLIGHT_ROUTE = (
+    '        Asked: {Type: HttpApi, Properties: {ApiId: !Ref Api, Method: OPTIONS, Path: "/{proxy+}", '
+    "Auth: {Authorizer: NONE}}}\n"
+)
+CORS = """      CorsConfiguration:
+        AllowOrigins: [%s]
+        AllowMethods: [GET, POST]
+        AllowHeaders: [authorization, x-one]
+        ExposeHeaders: [retry-after, x-should-retry]
+        AllowCredentials: %s
+        MaxAge: 600
+"""
+ASKING = [("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", "authorization")]
+
+
+def with_cors(origins: str, credentials: bool = False) -> str:
+    settings = CORS % (origins, str(credentials).lower())
+    return TEMPLATE.replace("      Auth:\n", f"{settings}      Auth:\n", 1) + PREFLIGHT_ROUTE
+
+
+def cors_headers(response: HttpResponse) -> dict[str, str]:
+    prefix = "access-control-"
+    found = {name.lower(): value for name, value in response.headers.items()}
+    return {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+
+
+@pytest.fixture(scope="module")
+def open_to_pages(folder: Path, functions: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    own = tmp_path_factory.mktemp("cors")
+    with changed(folder, functions, own, with_cors(f"'{PAGE}', 'http://localhost:3000'")) as api:
+        yield api
+
+
+def test_a_preflight_request_is_answered_without_a_token_and_without_the_function(
+    open_to_pages: Gateway, behave: Behave
+) -> None:
+    called: list[Any] = []
+    behave(lambda event, _: called.append(event))
+
+    response = open_to_pages.ask("/items/1", "OPTIONS", "", [("Origin", PAGE), *ASKING])
+
+    assert (response.status, response.body, called) == (204, b"", [])
+    assert cors_headers(response) == {
+        "allow-origin": PAGE,
+        "allow-methods": "GET,POST",
+        "allow-headers": "authorization,x-one",
+        "expose-headers": "retry-after,x-should-retry",
+        "max-age": "600",
+    }
+    assert json.loads(open_to_pages.log[-1])["route"] == "OPTIONS /{proxy+}"
+
+
+ALLOWED_BY = {
+    PAGE: [PAGE],
+    "http://localhost:3000": ["http://localhost:3000"],
+    "*": [PAGE, "http://localhost:3000", "null", "app://x"],
+    "https://*": [PAGE, "https://other.example"],
+    "http://*": ["http://localhost:3000"],
+}
+NOT_ALLOWED_BY = {
+    PAGE: ["https://app.example.com", "http://app.example.com:8443", f"{PAGE}/", f"{PAGE}.evil.example", "null"],
+    "https://*": ["http://localhost:3000", "null", "ahttps://x"],
+    "http://*": [PAGE],
+}
+
+
+@pytest.mark.parametrize("configured", ALLOWED_BY)
+def test_an_origin_is_allowed_that_is_named_or_falls_under_a_wildcard(
+    folder: Path, functions: str, tmp_path: Path, configured: str
+) -> None:
+    with changed(folder, functions, tmp_path, with_cors(f"'https://first.example', '{configured}'")) as api:
+        for origin in ALLOWED_BY[configured]:
+            for response in (
+                api.ask("/items/1", "OPTIONS", "", [("Origin", origin), *ASKING]),
+                api.ask(headers=[("Origin", origin)]),
+            ):
+                assert cors_headers(response)["allow-origin"] == ("*" if configured == "*" else origin)
+        for origin in NOT_ALLOWED_BY.get(configured, []):
+            preflight = api.ask("/items/1", "OPTIONS", "", [("Origin", origin), *ASKING])
+            response = api.ask(headers=[("Origin", origin)])
+            assert (preflight.status, cors_headers(preflight)) == (204, {})
+            assert (response.status, cors_headers(response)) == (200, {})
+
+
+def test_credentials_are_allowed_where_the_configuration_says_so(folder: Path, functions: str, tmp_path: Path) -> None:
+    with changed(folder, functions, tmp_path, with_cors(f"'{PAGE}'", credentials=True)) as api:
+        assert cors_headers(api.ask(headers=[("Origin", PAGE)]))["allow-credentials"] == "true"
+        preflight = api.ask("/items/1", "OPTIONS", "", [("Origin", PAGE), *ASKING])
+        assert cors_headers(preflight)["allow-credentials"] == "true"
+
+
+def test_a_response_says_what_a_page_may_read_and_nothing_that_the_function_says_of_origins(
+    open_to_pages: Gateway, behave: Behave
+) -> None:
+    own = {"Access-Control-Allow-Origin": "*", "access-control-max-age": "9", "X-Other": "kept"}
+    behave(lambda *_: {"statusCode": 503, "headers": own, "body": "{}"})
+
+    response = open_to_pages.ask(headers=[("Origin", PAGE)])
+
+    assert (response.status, response.headers["x-other"]) == (503, "kept")
+    assert cors_headers(response) == {"allow-origin": PAGE, "expose-headers": "retry-after,x-should-retry"}
+    assert cors_headers(open_to_pages.ask()) == {}, "without an origin it is no request of a page"
+
+
+def test_the_gateways_own_errors_say_nothing_of_origins(open_to_pages: Gateway) -> None:
+    """API Gateway adds the headers to the responses of an integration."""
+    response = open_to_pages.ask(token="", headers=[("Origin", PAGE)])
+
+    assert (response.status, cors_headers(response)) == (401, {})
+
+
+def test_options_that_are_no_preflight_request_reach_the_function(open_to_pages: Gateway) -> None:
+    for headers in ([("Origin", PAGE)], ASKING, []):
+        response = open_to_pages.ask("/items/1", "OPTIONS", "", headers)
+        assert response.event["routeKey"] == "OPTIONS /{proxy+}"
+
+
+def test_a_default_route_that_needs_a_token_refuses_a_preflight_request(
+    folder: Path, functions: str, tmp_path: Path
+) -> None:
+    """As AWS documents it. A browser sends none, so the API needs a route for these requests."""
+    with changed(folder, functions, tmp_path, with_cors(f"'{PAGE}'").removesuffix(PREFLIGHT_ROUTE)) as api:
+        assert api.ask("/items/1", "OPTIONS", "", [("Origin", PAGE), *ASKING]).status == 401
+
+
+def test_without_a_configuration_a_function_decides_about_origins(api: Gateway, behave: Behave) -> None:
+    behave(lambda *_: {"statusCode": 200, "headers": {"Access-Control-Allow-Origin": "*"}})
+
+    assert cors_headers(api.ask(headers=[("Origin", PAGE)])) == {"allow-origin": "*"}
+    assert api.ask("/items/1", "OPTIONS", "", [("Origin", PAGE), *ASKING]).status == 401
 
 
 # Limits

@@ -3,12 +3,13 @@
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from local.aws.intrinsics import TemplateError
-from local.aws.resources import Authorizer, Route
+from local.aws.resources import Authorizer, Cors, Route
 from local.aws.template import Template
 
 PROJECT_TEMPLATE = Path(__file__).resolve().parents[2] / "template.yaml"
@@ -228,6 +229,34 @@ def test_the_properties_of_a_function_include_globals(load: Load) -> None:
     assert properties["Environment"]["Variables"].items() >= {"SHARED": "host:1", "LEVEL": "DEBUG"}.items()
 
 
+def test_a_route_has_the_scopes_of_its_authorizer_or_its_own(load: Load) -> None:
+    scoped = load(
+        ("IdentitySource:", "AuthorizationScopes: [!Ref Address, !Ref AWS::NoValue]\n            IdentitySource:"),
+        ('Path: "/things/{thing}"', 'Path: "/things/{thing}", Auth: {AuthorizationScopes: [c, d]}'),
+    )
+
+    (api,) = scoped.http_apis
+    assert {route.key: route.scopes for route in api.routes} == {
+        "$default": ("host:1",),
+        "GET /things/{thing}": ("c", "d"),
+        "GET /open": (),
+    }
+
+
+def test_an_http_api_has_its_cors_configuration(load: Load) -> None:
+    settings = (
+        "{AllowOrigins: !Ref Subnets, AllowMethods: [GET], AllowHeaders: [x-a], ExposeHeaders: [x-b], MaxAge: 60, "
+        "AllowCredentials: !If [HasPrefix, true, false]}"
+    )
+    replaced = ("      Auth:\n", f"      CorsConfiguration: {settings}\n      Auth:\n")
+
+    (without,) = load(replaced).http_apis
+    (with_credentials,) = load(replaced, parameters={"Prefix": "dev-"}).http_apis
+    assert without.cors == Cors(("a", "b"), ("GET",), ("x-a",), ("x-b",), 60)
+    assert with_credentials.cors == replace(without.cors, credentials=True)
+    assert load().http_apis[0].cors is None
+
+
 def test_a_path_parameter_may_have_another_name_on_another_path(load: Load) -> None:
     (api,) = load(("Path: /open", 'Path: "/others/{other}"')).http_apis
 
@@ -258,7 +287,29 @@ def test_a_path_parameter_may_have_another_name_on_another_path(load: Load) -> N
         ("Transform:", "Transform: [", "template.yaml: line "),
         ("DefaultAuthorizer: Jwt", "DefaultAuthorizer: Jot", "Api: DefaultAuthorizer Jot is not one of"),
         ("Authorizer: NONE", "Authorizer: Jot", "WorkFunction: Open: Authorizer Jot is not one of"),
-        ("Authorizer: NONE", "AuthorizationScopes: [a]", "WorkFunction: Open: Auth is more than an Authorizer"),
+        ("Authorizer: NONE", "OverrideApiAuth: true", "WorkFunction: Open: Auth is more than an Authorizer"),
+        ("Authorizer: NONE", "AuthorizationScopes: a", "WorkFunction: Open: AuthorizationScopes is not a list"),
+        (
+            "Authorizer: NONE",
+            "Authorizer: NONE, AuthorizationScopes: [a]",
+            "WorkFunction: Open: AuthorizationScopes needs an Authorizer",
+        ),
+        ("      Auth:\n", "      CorsConfiguration: true\n      Auth:\n", "Api: CorsConfiguration is not a mapping"),
+        (
+            "      Auth:\n",
+            "      CorsConfiguration: {Origins: [a]}\n      Auth:\n",
+            "Api: CorsConfiguration: Origins is not known",
+        ),
+        (
+            "      Auth:\n",
+            "      CorsConfiguration: {AllowOrigins: a}\n      Auth:\n",
+            "Api: CorsConfiguration: AllowOrigins is not a list",
+        ),
+        (
+            "      Auth:\n",
+            "      CorsConfiguration: {AllowOrigins: ['https://*'], AllowCredentials: true}\n      Auth:\n",
+            "Api: CorsConfiguration: AllowCredentials needs origins without *",
+        ),
         ("header.X-Token", "headers.X-Token", "Api: Jwt: IdentitySource $request.headers.X-Token is not"),
         ("{issuer: ", "{Issuer: ", "Api: Jwt: issuer is missing"),
         ("!Ref Subnets}", "a}", "Api: Jwt: audience is not a list"),
@@ -279,7 +330,8 @@ def test_a_path_parameter_may_have_another_name_on_another_path(load: Load) -> N
         ),
         ("Path: /open", 'Path: "/{a}/{a}"', "WorkFunction: Open: Path /{a}/{a} has two parameters of one name"),
         ("Path: /open", 'Path: "/a{b}"', "WorkFunction: Open: a{b} in Path /a{b} is not known"),
-        ("Path: /open", 'Path: "/{all+}"', "WorkFunction: Open: {all+} in Path /{all+} is not known"),
+        ("Path: /open", 'Path: "/{all+}/a"', "WorkFunction: Open: {all+} in Path /{all+}/a is not its end"),
+        ("Path: /open", 'Path: "/{all*}"', "WorkFunction: Open: {all*} in Path /{all*} is not known"),
         ("Path: /open", 'Path: "/things/{thing}"', "WorkFunction: Open: there is another route GET /things/{thing}"),
     ],
 )
@@ -364,7 +416,8 @@ def test_the_projects_own_template_is_read_whole() -> None:
     }
     (api,) = template.http_apis
     assert "$default" in {route.key for route in api.routes}
-    assert {route.key for route in api.routes if not route.authorizer} == {"GET /openapi.json"}
+    public = {"GET /openapi.json", "GET /health", "OPTIONS /{proxy+}"}
+    assert {route.key for route in api.routes if not route.authorizer} == public
     assert (
         template.shared_environment().items()
         >= {

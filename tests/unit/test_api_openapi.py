@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from openapi_spec_validator import validate
 
+from saga_api import openapi
+from saga_api.routes import app
 from saga_core.requests import NewSchedule
 from tests.support.specification import OPERATIONS, SPECIFICATION, fits
 
@@ -16,16 +18,17 @@ def test_it_is_valid_openapi_3_1() -> None:
 
 
 def test_every_operation_has_a_readable_name_and_lists_its_statuses() -> None:
-    always = {"401", "422", "429", "431", "500", "503"}
+    always = {"401", "403", "422", "429", "431", "500", "503"}
     on_a_schedule = {"200", "404", *always}
     assert {name: set(operation["responses"]) for name, operation in OPERATIONS.items()} == {
-        "create_schedule": {"201", "400", "403", "404", "409", "413", "415", "504", *always},
+        "get_health": {"200", "429", "431", "500", "503"},
+        "create_schedule": {"201", "400", "404", "409", "413", "415", "504", *always},
         "list_schedules": {"200", *always},
         "get_schedule": on_a_schedule,
-        "pause_schedule": {"403", "413", "415", *on_a_schedule},
-        "unpause_schedule": {"403", "413", "415", *on_a_schedule},
-        "trigger_schedule": {"403", "409", *on_a_schedule},
-        "delete_schedule": {"403", "504", *on_a_schedule},
+        "pause_schedule": {"413", "415", *on_a_schedule},
+        "unpause_schedule": {"413", "415", *on_a_schedule},
+        "trigger_schedule": {"409", *on_a_schedule},
+        "delete_schedule": {"504", *on_a_schedule},
     }
 
 
@@ -78,6 +81,21 @@ def test_every_component_is_referred_to() -> None:
         assert f'"#/components/schemas/{name}"' in text
 
 
-def test_every_operation_needs_a_token() -> None:
+def test_every_operation_but_health_needs_a_token() -> None:
     assert SPECIFICATION["security"] == [{"token": []}]
-    assert all("security" not in operation for operation in OPERATIONS.values())
+    assert {name: each["security"] for name, each in OPERATIONS.items() if "security" in each} == {"get_health": []}
+
+
+def test_an_operation_names_the_scope_that_its_token_needs() -> None:
+    """In OpenAPI 3.1 any security scheme may list them."""
+    document = json.loads(openapi.specification(app, "schedules.read", "schedules.write"))
+
+    validate(document)
+    read, write = [{"token": ["schedules.read"]}], [{"token": ["schedules.write"]}]
+    needed = {each["operationId"]: each["security"] for path in document["paths"].values() for each in path.values()}
+    assert needed == {
+        "get_health": [],
+        "list_schedules": read,
+        "get_schedule": read,
+        **{f"{verb}_schedule": write for verb in ("create", "delete", "pause", "unpause", "trigger")},
+    }

@@ -39,7 +39,7 @@ def test_an_unknown_route_is_404(method: str, path: str, api: InProcessApi) -> N
         ("POST", "/agents/a/schedules/b", "DELETE, GET"),
         ("GET", "/agents/a/schedules/b/pause", "POST"),
         ("DELETE", "/agents/a/schedules/b/unpause", "POST"),
-        ("OPTIONS", "/agents/a/schedules/b/trigger", "POST"),
+        ("POST", "/health", "GET"),
         ("POST", "/openapi.json", "GET"),
     ],
 )
@@ -50,6 +50,26 @@ def test_a_method_that_a_path_does_not_have_is_405_and_the_response_names_those_
 
     assert response.is_problem(405, "method not allowed")
     assert response.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/agents/a/schedules", "GET, POST"), ("/agents/a/schedules/b/trigger", "POST"), ("/health", "GET"), ("/x", None)],
+)
+def test_options_names_the_methods_of_a_path_to_anyone_and_calls_nothing(
+    path: str, allowed: str | None, api: InProcessApi
+) -> None:
+    response = api.call("OPTIONS", path, claims={})
+
+    assert (response.status, response.headers.get("allow"), response.body) == (204, allowed, None)
+    assert api.calls == []
+
+
+def test_health_needs_no_claims_and_calls_nothing(api: InProcessApi) -> None:
+    response = api.call("GET", "/health", claims={})
+
+    assert (response.status, response.body) == (200, {"status": "ok"})
+    assert api.calls == []
 
 
 def test_a_body_of_more_than_128_kib_is_413(api: InProcessApi) -> None:

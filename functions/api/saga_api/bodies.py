@@ -5,7 +5,7 @@ import json
 import re
 from base64 import b64decode
 from http import HTTPStatus
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from saga_core import limits
 from saga_core.errors import InvalidRequest
@@ -16,6 +16,8 @@ from saga_core.views import ScheduleSummary
 JSON = "application/json"
 # API Gateway's name for requests that no route of template.yaml takes.
 NO_ROUTE = "$default"
+# The route of template.yaml for the requests that a browser sends before one to another origin.
+PREFLIGHT = "OPTIONS /{proxy+}"
 
 
 class SchedulePage(Model):
@@ -39,6 +41,12 @@ class Note(Model):
     """
 
     note: Text | None = None
+
+
+class Health(Model):
+    """Response to a request for the health of the API."""
+
+    status: Literal["ok"] = "ok"
 
 
 class Deleted(Model):

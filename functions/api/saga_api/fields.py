@@ -165,6 +165,7 @@ FIELDS: dict[str, dict[str, tuple[str, Any]]] = {
         "workflow_name": _WORKFLOW,
         "next_action_time": ("the next run; ISO 8601 in UTC; null if none is due", _NEXT_RUN),
     },
+    "Health": {"status": ("always `ok`; a failure is another status code", "ok")},
     "Deleted": {
         "id": _ID,
         "message": ("whether relationships may be left, so that the delete has to be repeated", "schedule deleted"),

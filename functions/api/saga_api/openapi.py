@@ -14,6 +14,7 @@ from saga_api.bodies import GatewayProblem, Problem
 
 SCHEDULES = Tag(name="schedules", description="Create, read and delete the schedules of an agent.")
 RUNS = Tag(name="runs", description="Decide when a schedule runs: pause it, unpause it, trigger it.")
+SERVICE = Tag(name="service", description="Whether the API itself works.")
 HEAD: dict[str, Any] = {
     "title": "Agent schedules",
     "version": "1.0.0",
@@ -21,9 +22,12 @@ HEAD: dict[str, Any] = {
         "Schedules of agents, kept in step between Temporal, which runs them, and SpiceDB, which says who may see and "
         "change them."
     ),
-    "tags": [SCHEDULES, RUNS],
+    "tags": [SCHEDULES, RUNS, SERVICE],
     "security_schemes": {
-        "token": HTTPBearer(bearerFormat="JWT", description="A JWT of the issuer that the deployment accepts.")
+        "token": HTTPBearer(
+            bearerFormat="JWT",
+            description="A JWT of the issuer that the deployment accepts. An operation may name a scope that it needs.",
+        )
     },
     "security": [{"token": []}],
 }
@@ -78,7 +82,8 @@ _ERRORS = {
         "the token's claims do not tell who calls",
     ),
     HTTPStatus.FORBIDDEN: (
-        "the caller may not update the agent, or may read the schedule and not do this",
+        "the caller may not update the agent, or may read the schedule and not do this; `gateway`: the token lacks the "
+        "scope",
         "the creator may not update agent weather-agent",
     ),
     HTTPStatus.NOT_FOUND: ("there is no such schedule, or the caller may not read it", "schedule not found"),
@@ -117,17 +122,20 @@ _TRIGGER_CONFLICT = (
     {"last_action_time": "2026-11-25T09:00:00Z"},
 )
 _ALWAYS = (401, 422, 500, 503)
-# Responses of API Gateway itself. 401: the token; 413: more than 10 MB; 429: too many requests; 431: headers that are
-# too large; 500 and 503: a function that fails or does not respond.
+# Responses of API Gateway itself. 401: the token; 403: its scopes; 413: more than 10 MB; 429: too many requests; 431:
+# headers that are too large; 500 and 503: a function that fails or does not respond.
 _GATEWAY = {
     HTTPStatus.UNAUTHORIZED: "Unauthorized",
+    HTTPStatus.FORBIDDEN: "Forbidden",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "Request Entity Too Large",
     HTTPStatus.TOO_MANY_REQUESTS: "Too Many Requests",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "Request Header Fields Too Large",
     HTTPStatus.INTERNAL_SERVER_ERROR: "Internal Server Error",
     HTTPStatus.SERVICE_UNAVAILABLE: "Service Unavailable",
 }
-_GATEWAY_ALONE = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE}
+_GATEWAY_ALONE = {HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE}
+# The operation that anyone may call. It reads nothing of the request and calls nothing.
+_HEALTH = "get_health"
 # What a success carries besides its body.
 _SUCCESS_HEADERS = {
     "create_schedule": {"Location": {"description": "the schedule's path", "schema": {"type": "string"}}},
@@ -143,10 +151,21 @@ _UNLISTED = {"/openapi.json": ["get"], "/docs": ["get"]}
 _REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
 
 
-def specification(app: APIGatewayHttpResolver) -> str:
-    """The specification of ``app`` as JSON text, OpenAPI 3.1."""
+def specification(app: APIGatewayHttpResolver, read_scope: str | None = None, write_scope: str | None = None) -> str:
+    """The specification of ``app`` as JSON text, OpenAPI 3.1.
+
+    ``read_scope`` and ``write_scope``: what a token needs for a GET and for any other request; None for nothing.
+    """
     text = app.get_openapi_json_schema(openapi_version="3.1.0", **HEAD)
     document = json.loads(text, parse_float=lambda limit: int(float(limit)))  # it writes 1000 as 1000.0
+    for operations in document["paths"].values():
+        for method, operation in operations.items():
+            scope = read_scope if method == "get" else write_scope
+            if operation["operationId"] == _HEALTH:
+                operation["security"] = []
+                del operation["responses"]["422"]  # the resolver gives it to every operation
+            elif scope:
+                operation["security"] = [{"token": [scope]}]
     schemas = document["components"]["schemas"]
     # The resolver adds schemas of its own, which no request or response has.
     used = _referred(document["paths"], schemas)
@@ -184,7 +203,8 @@ def _operation(operation_id: str, summary: str, success: int, meaning: str, *err
     responses: dict[int, Any] = {success: {"description": meaning}}
     if header := _SUCCESS_HEADERS.get(operation_id):
         responses[success]["headers"] = header
-    for status in sorted({*_ALWAYS, *errors}):
+    own = {HTTPStatus.INTERNAL_SERVER_ERROR} if operation_id == _HEALTH else {*_ALWAYS, *errors}
+    for status in sorted(own):
         what, message = _ERRORS[HTTPStatus(status)]
         data = {"execution_id": EXECUTION} if status == HTTPStatus.GATEWAY_TIMEOUT else None
         if (operation_id, status) == ("trigger_schedule", HTTPStatus.CONFLICT):
@@ -196,7 +216,8 @@ def _operation(operation_id: str, summary: str, success: int, meaning: str, *err
             examples["gateway"] = {"value": {"message": words}}
         responses[status] = _response(what, model, examples)
         responses[status]["headers"] = _retry_headers(HTTPStatus(status))
-    for status in _GATEWAY_ALONE - {*errors}:
+    alone = {HTTPStatus.SERVICE_UNAVAILABLE, *_GATEWAY_ALONE} - {HTTPStatus.FORBIDDEN}
+    for status in (alone if operation_id == _HEALTH else _GATEWAY_ALONE) - own:
         examples = {"gateway": {"value": {"message": _GATEWAY[status]}}}
         responses[status] = _response("the request did not reach the application", GatewayProblem, examples)
     return {
@@ -204,8 +225,14 @@ def _operation(operation_id: str, summary: str, success: int, meaning: str, *err
         "summary": summary,
         "responses": responses,
         "status_code": success,
-        "tags": [(RUNS if operation_id.startswith(("pause", "unpause", "trigger")) else SCHEDULES).name],
+        "tags": [_tag(operation_id).name],
     }
+
+
+def _tag(operation_id: str) -> Tag:
+    if operation_id == _HEALTH:
+        return SERVICE
+    return RUNS if operation_id.startswith(("pause", "unpause", "trigger")) else SCHEDULES
 
 
 def _retry_headers(status: HTTPStatus) -> dict[str, Any]:
@@ -237,4 +264,5 @@ GET = _operation("get_schedule", "Get a schedule", 200, "the schedule", 404)
 PAUSE = _operation("pause_schedule", "Pause a schedule", 200, "the schedule, paused", 403, 404, 413, 415)
 UNPAUSE = _operation("unpause_schedule", "Unpause a schedule", 200, "the schedule, active", 403, 404, 413, 415)
 TRIGGER = _operation("trigger_schedule", "Trigger a schedule", 200, "the schedule, triggered", 403, 404, 409, 429)
+HEALTH = _operation("get_health", "Say whether the API works", 200, "it works; no engine was asked")
 DELETE = _operation("delete_schedule", "Delete a schedule", 200, "the schedule is deleted", 403, 404, 504)

@@ -15,7 +15,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from pydantic import BeforeValidator
 
 from saga_api import bodies, caller, listing, openapi, paths, problems, schedules, triggers
-from saga_api.bodies import JSON, Deleted, Note, SchedulePage
+from saga_api.bodies import JSON, PREFLIGHT, Deleted, Health, Note, SchedulePage
 from saga_api.deadlines import response_deadline
 from saga_api.executions import ExecutionFailed, run
 from saga_api.settings import api_settings
@@ -147,10 +147,18 @@ def delete(agent_id: Agent, schedule_name: Name) -> Deleted:
     return Deleted(id=schedule_id, message=f"schedule deleted{rest}")
 
 
+@app.get("/health", **openapi.HEALTH)
+def health() -> Health:
+    """Say that gateway and function work. It calls no engine, so that an outage of one ends no instance of this."""
+    return Health()
+
+
 @app.get("/openapi.json", include_in_schema=False)
 def specification() -> Response[str]:
-    """This API's specification, OpenAPI 3.1."""
-    return Response(HTTPStatus.OK, JSON, openapi.specification(app))
+    """This API's specification, OpenAPI 3.1, with the scopes of the deployment."""
+    settings = api_settings()
+    text = openapi.specification(app, settings.jwt_read_scope, settings.jwt_write_scope)
+    return Response(HTTPStatus.OK, JSON, text)
 
 
 app.enable_swagger(path="/docs", **openapi.HEAD)
@@ -173,6 +181,11 @@ def handler(event: Event, context: Context) -> Result:
 
 
 def _respond(event: Event, context: Context) -> dict[str, Any]:
+    if event["routeKey"] == PREFLIGHT:
+        # Where API Gateway has a CORS configuration, it replaces or never asks for this response.
+        methods = openapi.methods(app, event["requestContext"]["http"]["path"])
+        headers = {"Allow": ", ".join(methods)} if methods else {}
+        return {"statusCode": HTTPStatus.NO_CONTENT, "headers": headers}
     body = bodies.text(event)
     if refusal := bodies.refusal(event, body):
         own = {"Content-Type": JSON, **problems.headers_for(HTTPStatus(refusal.code))}

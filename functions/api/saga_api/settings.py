@@ -17,6 +17,7 @@ class ApiSettings(FromEnvironment):
         page_token_secret: reference to the key that signs page tokens.
         user_id_claim, service_account_id_claim, account_id_claim: names of the claims that identify the caller; a name
             that is not set is not looked at.
+        jwt_read_scope, jwt_write_scope: what API Gateway requires of a token, for the specification.
     """
 
     # Not checked to be ARNs: `sam local` has no state machines, and puts their logical ids here.
@@ -26,6 +27,8 @@ class ApiSettings(FromEnvironment):
     user_id_claim: str | None = None
     service_account_id_claim: str | None = None
     account_id_claim: str | None = None
+    jwt_read_scope: str | None = None
+    jwt_write_scope: str | None = None
 
 
 @cache
