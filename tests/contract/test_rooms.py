@@ -1,6 +1,6 @@
 """The rooms of the repository: which may import which, and how large and how named their modules are.
 
-A room is a function, a layer, one of the folders of local/, or the whole of tools/, tests/ or bench/.
+A room is a function, a layer, one of the folders of local/, or the whole of tools/, tests/, examples/ or bench/.
 """
 
 import ast
@@ -22,7 +22,7 @@ def modules(*folders: str) -> Iterator[Path]:
 
 def room(path: Path) -> str:
     """The room of a file, or of a folder in it."""
-    depth = 1 if path.parts[0] in ("tools", "tests", "bench") else 2
+    depth = 1 if path.parts[0] in ("tools", "tests", "examples", "bench") else 2
     return "/".join(path.parts[:depth])
 
 
@@ -51,7 +51,7 @@ def rooms_imported(path: Path) -> set[str]:
     for name in imported(path):
         if name[0] in PACKAGES:
             found.add(PACKAGES[name[0]])
-        elif name[0] in ("functions", "layers", "local", "tools", "tests", "bench"):
+        elif name[0] in ("functions", "layers", "local", "tools", "tests", "examples", "bench"):
             found.add(room(Path(*name)))
     return found - {room(path)}
 
@@ -62,7 +62,7 @@ def test_the_packages_of_functions_and_layers_are_known() -> None:
 
 def test_no_rooms_import_each_other_in_a_circle() -> None:
     graph: dict[str, set[str]] = {}
-    for path in modules("functions", "layers", "local", "tools", "tests", "bench"):
+    for path in modules("functions", "layers", "local", "tools", "tests", "examples", "bench"):
         graph.setdefault(room(path), set()).update(rooms_imported(path))
 
     order = list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the rooms
@@ -80,6 +80,10 @@ def test_the_product_imports_nothing_from_local_tools_or_tests() -> None:
     assert wrong == {}
 
 
+def test_an_example_can_be_copied_because_it_imports_nothing_of_this_repository() -> None:
+    assert {str(path): found for path in modules("examples") if (found := rooms_imported(path))} == {}
+
+
 def test_functions_and_layers_import_no_other_function() -> None:
     wrong = {
         str(path): found
@@ -91,7 +95,7 @@ def test_functions_and_layers_import_no_other_function() -> None:
 
 
 def test_no_module_has_the_name_of_one_of_the_standard_library() -> None:
-    paths = modules("functions", "layers", "local", "tools", "tests", "bench")
+    paths = modules("functions", "layers", "local", "tools", "tests", "examples", "bench")
 
     wrong = {
         str(path)
@@ -112,7 +116,7 @@ def test_nothing_is_imported_from_a_conftest() -> None:
 def test_no_module_is_longer_than_350_lines() -> None:
     lengths = {
         str(path): len((ROOT / path).read_text().splitlines())
-        for path in modules("functions", "layers", "local", "tools", "bench")
+        for path in modules("functions", "layers", "local", "tools", "examples", "bench")
     }
 
     assert {path: length for path, length in lengths.items() if length > MAX_LINES} == {}

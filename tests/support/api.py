@@ -82,6 +82,7 @@ class Api:
     """The running stack, as a caller sees it, and as its operator does.
 
     Attributes:
+        aws: the URL of Step Functions and Lambda.
         agent: an agent of this test, which alice owns.
         access_log: the lines of the gateway's access log.
         log: the log lines of the functions, as text.
@@ -95,6 +96,7 @@ class Api:
     loop: asyncio.AbstractEventLoop
     key: RSAKey
     access_log: list[str]
+    aws: str = ""
     agent: str = ""
     log: io.StringIO = field(default_factory=io.StringIO)
 

@@ -35,14 +35,17 @@ def forget_clients() -> None:
 
 
 @contextmanager
-def serving(endpoints: Endpoints) -> Iterator[Api]:
-    """The API of the shipped template, for as long as the block lasts. Retries do not wait."""
+def serving(endpoints: Endpoints, **given: str) -> Iterator[Api]:
+    """The API of the shipped template, for as long as the block lasts. Retries do not wait.
+
+    ``given``: parameters of the template besides those of the laptop.
+    """
     with (
         fault_proxy(endpoints.spicedb) as (spicedb_proxy, spicedb_port),
         fault_proxy(endpoints.temporal) as (temporal_proxy, temporal_port),
     ):
         through = Endpoints(spicedb_port=spicedb_port, temporal_port=temporal_port)
-        template = Template(ROOT / "template.yaml", parameters(through))
+        template = Template(ROOT / "template.yaml", {**parameters(through), **given})
         loop = asyncio.new_event_loop()
         key, access_log = signing_key(), list[str]()
         forget_clients()
@@ -62,6 +65,7 @@ def serving(endpoints: Endpoints) -> Iterator[Api]:
                 loop=loop,
                 key=key,
                 access_log=access_log,
+                aws=functions,
             )
         forget_clients()
         loop.close()
