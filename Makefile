@@ -77,6 +77,7 @@ check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, docume
 	.tools/bin/sam validate --lint
 	.tools/bin/checkov --file template.yaml --quiet --compact --skip-download
 	.venv/bin/python -m tools.diagrams --check
+	.venv/bin/python -m tools.permissions_table --check
 	.venv/bin/python -m tools.links
 
 agent: $(VENV) ## make OWNER the owner of AGENT on the running stack
@@ -92,8 +93,9 @@ doctor: $(VENV) ## show whether Temporal and SpiceDB agree on the running stack 
 reconcile: $(VENV) ## repair what `make doctor` finds (ARGS="--confirm 40" allows that many repairs)
 	@.venv/bin/python -m tools.doctor --repair $(ARGS)
 
-docs: $(VENV) ## write the generated parts of docs/machines.md again
+docs: $(VENV) ## write the generated parts of docs/machines.md and docs/security.md again
 	@.venv/bin/python -m tools.diagrams
+	@.venv/bin/python -m tools.permissions_table
 
 schema: $(VENV) ## merge schema/schedules.zed into the running stack's SpiceDB and show the difference
 	@SPICEDB_TOKEN=local .venv/bin/python -m tools.schema --insecure --endpoint 127.0.0.1:$(or $(SPICEDB_PORT),50051) --apply

@@ -134,7 +134,7 @@ def _text(words: str) -> str:
     return words
 
 
-def embed(document: str, parts: dict[str, str]) -> str:
+def embed(document: str, parts: dict[str, str], name_of_document: str = DOCUMENT) -> str:
     """The document's text with each part, by its name, between its two markers.
 
     Raises:
@@ -144,7 +144,7 @@ def embed(document: str, parts: dict[str, str]) -> str:
         opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
         places = (document.count(opening), document.count(closing))
         if places != (1, 1) or document.index(opening) > document.index(closing):
-            raise DocumentError(f"{DOCUMENT} needs the lines {opening} and {closing} once each, in this order")
+            raise DocumentError(f"{name_of_document} needs the lines {opening} and {closing} once each, in this order")
         before, _, rest = document.partition(opening)
         after = rest.partition(closing)[2]
         document = f"{before}{opening}\n{part}{closing}{after}"

@@ -1,0 +1,137 @@
+"""Writes the tables of docs/security.md, from template.yaml: `python -m tools.permissions_table`.
+
+    <!-- functions -->  … <!-- /functions -->   what the role of each function allows, and whose credentials it can read
+    <!-- machines -->   … <!-- /machines -->    what the role of each state machine allows
+    <!-- routes -->     … <!-- /routes -->      which token each route of the HTTP API needs
+
+Exit codes: 0 written, or up to date; 1 --check found a stale table. An error is one line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from local.aws.intrinsics import read
+from local.aws.template import Template
+from tools.diagrams import DocumentError, embed
+
+ROOT = Path(__file__).parent.parent
+DOCUMENT = "docs/security.md"
+ENGINES = ("SpiceDB", "Temporal")
+# Written once above the tables, because every function or every machine has them.
+COMMON = ("logs", "xray", "ec2")
+
+Allowed = tuple[str, str]  # an action and the resource that it is allowed on
+
+
+def whole_template(root: Path = ROOT) -> Template:
+    """template.yaml with every optional parameter given. The value of a parameter is its name."""
+    path = root / "template.yaml"
+    declared: dict[str, Any] = read(path)["Parameters"]
+    return Template(path, {name: name for name, each in declared.items() if "AllowedValues" not in each})
+
+
+def allowed(template: Template, role_id: str) -> Iterator[Allowed]:
+    """Every action that a role allows, with each of its resources. A denial has no place in these policies."""
+    role = template.properties("AWS::IAM::Role")[role_id]
+    managed = template.properties("AWS::IAM::ManagedPolicy")
+    policies = [managed[policy] for policy in role.get("ManagedPolicyArns", ())] + role.get("Policies", [])
+    for policy in policies:
+        for statement in policy["PolicyDocument"]["Statement"]:
+            if statement["Effect"] != "Allow":
+                raise DocumentError(f"{role_id}: the tables know no {statement['Effect']}")
+            for action in _each(statement["Action"]):
+                yield from ((action, resource) for resource in _each(statement["Resource"]))
+
+
+def role_of(settings: dict[str, Any]) -> str:
+    """The logical id of the role of a function or a state machine."""
+    role_id, _, _ = str(settings["Role"]).partition(".")
+    return role_id
+
+
+def engines_of(permissions: Iterator[Allowed]) -> list[str]:
+    """The engines whose credentials can be read with these permissions."""
+    secrets = [resource for action, resource in permissions if action.startswith("secretsmanager:")]
+    return [engine for engine in ENGINES if any(secret.startswith(engine) for secret in secrets)]
+
+
+def functions(template: Template) -> str:
+    """The table of functions."""
+    rows = ["| function | role | AWS actions besides the common ones | engines whose credentials it can read |"]
+    rows.append("|---|---|---|---|")
+    for function, settings in template.properties("AWS::Serverless::Function").items():
+        role = role_of(settings)
+        engines = ", ".join(engines_of(allowed(template, role))) or "none"
+        rows.append(f"| `{function}` | `{role}` | {_actions(template, role)} | {engines} |")
+    return "\n".join(rows) + "\n"
+
+
+def machines(template: Template) -> str:
+    """The table of state machines."""
+    rows = ["| state machine | role | AWS actions besides the common ones |", "|---|---|---|"]
+    for machine, settings in template.properties("AWS::Serverless::StateMachine").items():
+        rows.append(f"| `{machine}` | `{role_of(settings)}` | {_actions(template, role_of(settings))} |")
+    return "\n".join(rows) + "\n"
+
+
+def routes(template: Template) -> str:
+    """The table of routes."""
+    rows = ["| route | token | scope |", "|---|---|---|"]
+    (api,) = template.http_apis
+    for route in sorted(api.routes, key=lambda route: (route.authorizer is None, route.path, route.method)):
+        scopes = ", ".join(f"`{scope}`" for scope in route.scopes) or "–"
+        rows.append(f"| `{route.key}` | {'yes' if route.authorizer else 'no'} | {scopes} |")
+    return "\n".join(rows) + "\n"
+
+
+def _actions(template: Template, role: str) -> str:
+    resources: dict[str, list[str]] = {}
+    for action, resource in allowed(template, role):
+        if action.partition(":")[0] not in COMMON:
+            resources.setdefault(action, []).append(f"`{_name(template, resource)}`")
+    return "; ".join(f"`{action}` on {', '.join(dict.fromkeys(on))}" for action, on in resources.items()) or "none"
+
+
+def _name(template: Template, resource: str) -> str:
+    """A resource as the template calls it."""
+    arns = {each.arn: each.logical_id for each in (*template.functions, *template.state_machines)}
+    return arns.get(resource, resource)
+
+
+def _each(value: Any) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.permissions_table", description=f"Write the tables of {DOCUMENT}."
+    )
+    parser.add_argument("--check", action="store_true", help=f"write nothing; exit 1 if {DOCUMENT} is stale")
+    check = parser.parse_args(arguments).check
+    path, template = root / DOCUMENT, whole_template(root)
+    parts = {"functions": functions(template), "machines": machines(template), "routes": routes(template)}
+    document = path.read_text(encoding="utf-8")
+    try:
+        written = embed(document, {name: f"\n{part}\n" for name, part in parts.items()}, DOCUMENT)
+    except DocumentError as error:
+        print(f"permissions_table: {error}", file=sys.stderr)
+        return 1
+    if written == document:
+        print(f"{DOCUMENT} is up to date")
+    elif check:
+        print(f"permissions_table: {DOCUMENT} is stale: `make docs` writes its tables again", file=sys.stderr)
+        return 1
+    else:
+        path.write_text(written, encoding="utf-8")
+        print(f"{DOCUMENT} is written")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
