@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ ENGINES = ("SpiceDB", "Temporal")
 COMMON = ("logs", "xray", "ec2")
 
 Allowed = tuple[str, str]  # an action and the resource that it is allowed on
+Table = Callable[[Template], str]
 
 
 def whole_template(root: Path = ROOT) -> Template:
@@ -84,7 +85,7 @@ def routes(template: Template) -> str:
     rows = ["| route | token | scope |", "|---|---|---|"]
     (api,) = template.http_apis
     for route in sorted(api.routes, key=lambda route: (route.authorizer is None, route.path, route.method)):
-        scopes = ", ".join(f"`{scope}`" for scope in route.scopes) or "–"
+        scopes = ", ".join(f"`{scope}`" for scope in route.scopes) or "none"
         rows.append(f"| `{route.key}` | {'yes' if route.authorizer else 'no'} | {scopes} |")
     return "\n".join(rows) + "\n"
 
@@ -99,8 +100,9 @@ def _actions(template: Template, role: str) -> str:
 
 def _name(template: Template, resource: str) -> str:
     """A resource as the template calls it."""
-    arns = {each.arn: each.logical_id for each in (*template.functions, *template.state_machines)}
-    return arns.get(resource, resource)
+    names = {each.arn: each.logical_id for each in template.functions}
+    names |= {each.arn: each.logical_id for each in template.state_machines}
+    return names.get(resource, resource)
 
 
 def _each(value: Any) -> list[str]:
