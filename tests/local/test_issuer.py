@@ -86,7 +86,7 @@ def test_a_folder_that_cannot_be_is_told_in_one_line(path: Path) -> None:
 def test_the_command_prints_a_token_and_nothing_else() -> None:
     before = int(time.time())
 
-    done = run("--subject", "alice", "--account", "acme", "--service-account", "", "--lifetime", "60")
+    done = run("--subject", "alice", "--account", "acme", "--service-account", "", "--scope", "", "--lifetime", "60")
 
     assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 1)
     said = claims(done.stdout)
@@ -104,6 +104,10 @@ def test_a_service_account_has_no_subject_unless_it_is_given_one() -> None:
 
     assert (said["service_account_id"], "sub" in said) == ("robot", False)
     assert said["exp"] - said["iat"] == 3600
+
+
+def test_a_token_has_the_scopes_that_are_asked_for() -> None:
+    assert claims(run("--subject", "alice", "--scope", "a:read a:write").stdout)["scope"] == "a:read a:write"
 
 
 def test_a_token_for_nobody_is_refused_in_one_line() -> None:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, build_opener
@@ -32,10 +33,11 @@ from tests.support.ports import free_port
 ROOT = Path(__file__).parents[2]
 PORTS = ("API_PORT", "AWS_LOCAL_PORT", "SPICEDB_PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT")
 UP = "The stack is up."
+PAGE = "http://localhost:5173"
 IN_THE_SHOW = "1  A schedule is created"
 MACHINES = "arn:aws:states:us-east-1:123456789012:stateMachine:"
 # What the environment of a second terminal does not have.
-NOT_OURS = ("ONCE", "PERSIST", "TEMPORAL_SCHEDULER", *PORTS)
+NOT_OURS = ("ONCE", "PERSIST", "TEMPORAL_SCHEDULER", "PARAMETERS", *PORTS)
 
 
 @dataclass
@@ -157,9 +159,10 @@ def broken(place: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def stack(place: Path, broken: Run) -> Iterator[Run]:
-    """A running stack on the data that `broken` left. Ctrl-C ends it."""
+    """A running stack on the data that `broken` left, open to the pages of an origin. Ctrl-C ends it."""
     assert broken.process.returncode is not None
-    with started(place / "second", {"PERSIST": str(place / "data")}) as run:
+    variables = {"PERSIST": str(place / "data"), "PARAMETERS": f"CorsOrigins={PAGE} LogLevel=DEBUG"}
+    with started(place / "second", variables) as run:
         run.wait_for(UP)
         yield run
         run.ctrl_c()
@@ -324,6 +327,16 @@ def test_the_express_machines_answer_a_caller_who_waits(stack: Run) -> None:
     assert schedule(stack.endpoints.temporal, "express-agent--daily") is None
 
 
+def test_a_page_of_an_origin_that_parameters_name_may_ask(stack: Run) -> None:
+    connection = HTTPConnection(stack.endpoints.api.removeprefix("http://"), timeout=10)
+    asking = {"Origin": PAGE, "Access-Control-Request-Method": "POST"}
+    connection.request("OPTIONS", "/agents/a/schedules", headers=asking)
+    response = connection.getresponse()
+    connection.close()
+
+    assert (response.status, response.headers["access-control-allow-origin"]) == (204, PAGE)
+
+
 def test_temporals_web_interface_answers(stack: Run) -> None:
     without_proxy = build_opener(ProxyHandler({}))
     with without_proxy.open(address(stack, "Temporal's web interface")) as page:
@@ -409,6 +422,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(stack: Run, tmp_path: Path, va
             {"SPICEDB_PORT": "64999", "TEMPORAL_PORT": "64999"},
             "SPICEDB_PORT and TEMPORAL_PORT are both 64999; each needs its own port",
         ),
+        ({"PARAMETERS": "CorsOrigins=* JwtReadScope"}, "PARAMETERS: JwtReadScope is not NAME=VALUE"),
         ({"TEMPORAL_SCHEDULER": "V2"}, "TEMPORAL_SCHEDULER=V2 is not one of v1, chasm, mixed"),
         ({"PERSIST": __file__}, f"PERSIST={__file__} cannot be a folder: File exists"),
         (
