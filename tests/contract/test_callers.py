@@ -135,5 +135,5 @@ def test_what_other_services_need_is_exported_and_in_parameters_under_the_same_n
 
     offered = {"api-url", "start-machines-policy-arn"}
     offered |= {f"{saga.replace('_', '-')}{express}-arn" for saga in SAGAS for express in ("", "-express")}
-    assert exported.keys() == {f"${{NamePrefix}}agent-schedules:{name}" for name in offered}
+    assert exported.keys() == {f"agent-schedules:${{NamePrefix}}{name}" for name in offered}
     assert parameters == {f"/{name.replace(':', '/')}": value for name, value in exported.items()}
