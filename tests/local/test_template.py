@@ -158,7 +158,7 @@ def test_a_function_without_a_name_has_its_logical_id_as_name_and_lambdas_defaul
 
 
 PUBLISHED = (
-    ("Handler: app.handler", "Handler: app.handler\n      AutoPublishAlias: live"),
+    ("    Handler: app.handler", "    Handler: app.handler\n    AutoPublishAlias: live"),
     ("      Type: EXPRESS", "      Type: EXPRESS\n      AutoPublishAlias: live"),
 )
 

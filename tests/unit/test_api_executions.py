@@ -69,7 +69,7 @@ class SilentClient:
 
     def start_sync_execution(self, *, name: str, **_: Any) -> dict[str, str]:
         self.started.append(name)
-        self.let_go.wait()
+        self.let_go.wait(20)
         return {"executionArn": "arn:of-it", "status": "SUCCEEDED", "output": "{}"}
 
 
