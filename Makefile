@@ -1,14 +1,16 @@
 # The entry point to everything. A target sets up what it needs: .venv (Python packages) and node_modules (npm packages)
-# for nearly all of them, .tools (SAM CLI, checkov, pre-commit, uv) only for check, sam-local, hooks and lock. Each is made
-# once, and again only when its lock file (or pyproject.toml) has changed.
+# for nearly all of them, .tools (SAM CLI, checkov, pre-commit, uv) only for check, build, deploy, sam-local, rehearsal,
+# hooks and lock, .rehearsal (the emulator of AWS) only for rehearsal. Each is made once, and again only when its lock
+# file (or pyproject.toml) has changed.
 
 PYTHON ?= python3
 VENV := .venv/.ready
 TOOLS := .tools/.ready
+EMULATOR := .rehearsal/.ready
 NODE := node_modules/.ready
 ASL := $(wildcard statemachine/*.asl.json)
-# The processor of this machine, for the containers that run on it.
-ARCHITECTURE := $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+# The environment of samconfig.toml that `make build` and `make deploy` use.
+ENV ?= local
 
 export SAM_CLI_TELEMETRY = 0
 
@@ -23,13 +25,14 @@ LAPTOP_ENGINES = SPICEDB_ENDPOINT=127.0.0.1:$(or $(SPICEDB_PORT),50051) SPICEDB_
 	TEMPORAL_NAMESPACE=default
 
 .DEFAULT_GOAL := help
-.PHONY: help run test explore fuzz openapi check agent token docs schema sam-local bridge lock clean
+.PHONY: help run test explore fuzz openapi check agent token docs schema build deploy sam-local rehearsal bridge lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "Each target sets up what it needs at its first run, a minute each: .venv and node_modules for run and the tests;"
-	@echo ".tools (SAM CLI, checkov, pre-commit, uv) only for check, sam-local, hooks and lock."
+	@echo ".tools (SAM CLI, checkov, pre-commit, uv) only for check, build, deploy, sam-local, rehearsal, hooks and lock;"
+	@echo ".rehearsal (the emulator of AWS) only for rehearsal."
 
 run: $(VENV) $(NODE) ## start the laptop stack and show the main job on it (ONCE=1: end after it; PERSIST=dir: keep Temporal's data; TEMPORAL_SCHEDULER=chasm; PARAMETERS="CorsOrigins=*")
 	@.venv/bin/python -m local.stack
@@ -100,10 +103,23 @@ docs: $(VENV) ## write the generated parts of docs/machines.md and docs/security
 schema: $(VENV) ## merge schema/schedules.zed into the running stack's SpiceDB and show the difference
 	@SPICEDB_TOKEN=local .venv/bin/python -m tools.schema --insecure --endpoint 127.0.0.1:$(or $(SPICEDB_PORT),50051) --apply
 
-sam-local: $(VENV) $(NODE) $(TOOLS) lambda-image ## build with SAM and compare `sam local invoke` with the in-process functions (needs Docker and Python 3.13)
-	@$(WITH_PYTHON313) python3.13 --version >/dev/null 2>&1 || { echo "sam-local: Python 3.13 is needed to build the layers: put python3.13 on PATH" >&2; exit 1; }
-	@$(WITH_PYTHON313) .tools/bin/sam build --parameter-overrides Architecture=$(ARCHITECTURE)
-	@.venv/bin/python -m pytest --timeout 900 tests/sam_local --log-cli-level=INFO --log-cli-format="%(message)s" $(ARGS)
+build: $(VENV) $(TOOLS) ## build with SAM, after checks (ENV=dev: for the processor that dev has in samconfig.toml; needs Python 3.13)
+	@$(WITH_PYTHON313) .venv/bin/python -m tools.deployment build --env "$(ENV)"
+
+deploy: $(VENV) $(TOOLS) ## check the parameters of ENV=dev (or prod) in samconfig.toml, build, and deploy with SAM (ARGS is passed to sam deploy)
+	@$(WITH_PYTHON313) .venv/bin/python -m tools.deployment deploy --env "$(ENV)" -- $(ARGS)
+
+# What runs in containers on this machine is built for its processor.
+BUILT_HERE = $(WITH_PYTHON313) .venv/bin/python -m tools.deployment build --env local
+IN_CONTAINERS = .venv/bin/python -m pytest --timeout 900 --log-cli-level=INFO --log-cli-format="%(message)s"
+
+sam-local: $(VENV) $(NODE) $(TOOLS) lambda-image ## build with SAM and run the functions under `sam local`, compared with those in process (needs Docker and Python 3.13)
+	@$(BUILT_HERE)
+	@$(IN_CONTAINERS) tests/sam_local $(ARGS)
+
+rehearsal: $(VENV) $(NODE) $(TOOLS) $(EMULATOR) lambda-image ## build with SAM, deploy into an emulator of AWS, use it, update it, delete it (needs Docker and Python 3.13)
+	@$(BUILT_HERE)
+	@$(IN_CONTAINERS) tests/rehearsal $(ARGS)
 
 .PHONY: lambda-image
 lambda-image: $(VENV) ## pull Lambda's image for `sam local`, or build a stand-in for it (ENGINE=dir: start a Docker engine, its files there)
@@ -120,7 +136,7 @@ lock: $(TOOLS) ## resolve the dependencies of pyproject.toml and package.json an
 	@sh requirements/lock
 
 clean: ## remove everything that was built or installed
-	rm -rf .venv .tools node_modules .aws-sam .local .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .tools .rehearsal node_modules .aws-sam .local .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, and removed with the old environment, so a set-up that fails is tried again.
@@ -135,6 +151,11 @@ $(VENV): requirements/dev.txt pyproject.toml
 $(TOOLS): requirements/tools.txt
 	@$(CHECK_PYTHON)
 	@$(PYTHON) -m tools.environment .tools requirements/tools.txt
+	@touch $@
+
+$(EMULATOR): requirements/rehearsal.txt
+	@$(CHECK_PYTHON)
+	@$(PYTHON) -m tools.environment .rehearsal requirements/rehearsal.txt
 	@touch $@
 
 $(NODE): package-lock.json

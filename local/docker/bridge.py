@@ -15,8 +15,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -32,8 +32,7 @@ _INSIDE = "relay"  # the host name of the relay's container
 _STOP_SECONDS = 10.0
 
 
-@contextmanager
-def bridge(endpoints: Endpoints) -> Iterator[str]:
+def bridge(endpoints: Endpoints) -> AbstractContextManager[str]:
     """Let containers reach the engines on `endpoints` while the block lasts.
 
     Yields the IP address of the engines for a container. Each has its usual port there, also when `endpoints` says
@@ -42,23 +41,36 @@ def bridge(endpoints: Endpoints) -> Iterator[str]:
     Raises:
         StartError: Docker does not answer, or has no Lambda image and cannot pull it.
     """
+    return relayed({Endpoints.spicedb_port: endpoints.spicedb, Endpoints.temporal_port: endpoints.temporal})
+
+
+@contextmanager
+def relayed(targets: Mapping[int, str]) -> Iterator[str]:
+    """Let containers reach addresses of this machine while the block lasts.
+
+    `targets` has a `host:port` of this machine for each port on which containers reach it. Yields the IP address that
+    has these ports for a container.
+
+    Raises:
+        StartError: as in `bridge`.
+    """
     program = Path(relay.__file__)
     # The path of a Unix socket must be short, and the system's temporary folder may be deep.
     with tempfile.TemporaryDirectory(prefix="bridge-") as folder:
         outside = [sys.executable, str(program)]
-        outside += [f"{folder}/spicedb", endpoints.spicedb, f"{folder}/temporal", endpoints.temporal]
         inside = ["docker", "run", "--rm", "--interactive", "--hostname", _INSIDE]
         inside += ["--volume", f"{folder}:/bridge", "--volume", f"{program}:/relay.py:ro"]
         inside += ["--entrypoint", "python3", IMAGE, "/relay.py"]
-        inside += [f"{_INSIDE}:{Endpoints.spicedb_port}", "/bridge/spicedb"]
-        inside += [f"{_INSIDE}:{Endpoints.temporal_port}", "/bridge/temporal"]
-        with _running(outside), _running(inside) as (listens_at, *_):
+        for port, target in targets.items():
+            outside += [f"{folder}/{port}", target]
+            inside += [f"{_INSIDE}:{port}", f"/bridge/{port}"]
+        with _running(outside, len(targets)), _running(inside, len(targets)) as (listens_at, *_):
             yield listens_at.rpartition(":")[0]
 
 
 @contextmanager
-def _running(argv: list[str]) -> Iterator[list[str]]:
-    """Run a relay of two addresses while the block lasts. Yields the two addresses on which it listens."""
+def _running(argv: list[str], addresses: int) -> Iterator[list[str]]:
+    """Run a relay while the block lasts. Yields the addresses on which it listens."""
     # The relay ends when its standard input does: at the end of the block, and also when this process is killed. It has
     # a session of its own, so Ctrl-C does not reach it.
     try:
@@ -69,7 +81,7 @@ def _running(argv: list[str]) -> Iterator[list[str]]:
         raise StartError(f"cannot start {argv[0]}: {error.strerror}") from None
     with process:
         output = cast(IO[str], process.stdout)
-        listens_at = [output.readline().strip() for _ in range(2)]
+        listens_at = [output.readline().strip() for _ in range(addresses)]
         if not all(listens_at):
             raise StartError(f"{argv[0]} ended with code {process.wait(_STOP_SECONDS)}; its output above says why")
         yield listens_at

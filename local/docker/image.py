@@ -195,13 +195,13 @@ def _import(root: Path, archive: Path) -> None:
     with tarfile.open(archive, "w") as tar:
         tar.add(root, ".", filter=_owned_by_root)
     changes = [argument for change in _CHANGES for argument in ("--change", change)]
-    image = _docker("import", "--message", "a stand-in for Lambda's image", *changes, str(archive))
+    image = docker("import", "--message", "a stand-in for Lambda's image", *changes, str(archive))
     try:
-        _docker("run", "--rm", "--entrypoint", "python3", "--env", f"PYTHONPATH=/{_RUNTIME}", image, "-c", _PROOF)
+        docker("run", "--rm", "--entrypoint", "python3", "--env", f"PYTHONPATH=/{_RUNTIME}", image, "-c", _PROOF)
     except StartError:
-        _docker("image", "rm", image)
+        docker("image", "rm", image)
         raise
-    _docker("tag", image, IMAGE)
+    docker("tag", image, IMAGE)
 
 
 def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
@@ -210,7 +210,8 @@ def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
     return entry
 
 
-def _docker(*arguments: str) -> str:
+def docker(*arguments: str) -> str:
+    """What a command of Docker's client prints. Raises StartError if it fails."""
     ended = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
     if ended.returncode != 0:
         raise StartError(f"docker {arguments[0]} failed: {last_line(ended.stderr)}")

@@ -52,6 +52,20 @@ class Authority:
         alternatives: list[x509.GeneralName] = [x509.DNSName(name.replace(" ", "-"))]
         if name == NAME:
             alternatives.append(x509.IPAddress(ipaddress.ip_address(HOST)))
+        # Some clients, Python's among them, insist on the key identifiers, and on the usage of an authority's key.
+        signer = self._key.public_key()
+        own = x509.SubjectKeyIdentifier.from_public_key(key)
+        signing = x509.KeyUsage(
+            digital_signature=True,
+            key_cert_sign=authority,
+            crl_sign=authority,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
         return (
             x509.CertificateBuilder()
             .subject_name(_named(name))
@@ -61,6 +75,9 @@ class Authority:
             .not_valid_before(now - datetime.timedelta(days=60))
             .not_valid_after(now + datetime.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
+            .add_extension(signing, critical=True)
+            .add_extension(own, critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer), critical=False)
             .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
             .sign(self._key, hashes.SHA256())
         )
