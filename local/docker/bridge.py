@@ -8,7 +8,8 @@ machines too. So only a relay in a container listens on that network, and a Unix
 
     function's container ─TCP─▶ relay in a container ─Unix socket in a shared folder─▶ relay here ─TCP─▶ 127.0.0.1
 
-Docker Desktop does not need this: its host.docker.internal leads to 127.0.0.1 of the machine.
+SAM puts the functions on the network of samconfig.toml too, where the relay has the name host.docker.internal. Docker
+Desktop needs the network alone: its host.docker.internal leads to 127.0.0.1 of the machine.
 """
 
 import subprocess
@@ -16,40 +17,44 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
 from local.docker import relay
-from local.docker.image import IMAGE
+from local.docker.image import IMAGE, docker
 from local.stack.endpoints import Endpoints
 from local.stack.process import StartError
 
-# The name of this machine in samconfig.toml's parameters of `sam local invoke`.
+# The name of this machine in the parameters of samconfig.toml's `default`, and the docker_network there.
 HOST_NAME = "host.docker.internal"
+NETWORK = "agent-schedules"
 
 _INSIDE = "relay"  # the host name of the relay's container
 _STOP_SECONDS = 10.0
 
 
-def bridge(endpoints: Endpoints) -> AbstractContextManager[str]:
-    """Let containers reach the engines on `endpoints` while the block lasts.
+@contextmanager
+def bridge(endpoints: Endpoints, network: str = NETWORK) -> Iterator[None]:
+    """Let the containers of a network reach the engines on `endpoints` while the block lasts.
 
-    Yields the IP address of the engines for a container. Each has its usual port there, also when `endpoints` says
-    another one.
+    In them HOST_NAME is the host of the engines. Each has its usual port there, also when `endpoints` says another one.
+    The network is made if there is none of this name, and removed at the end unless a container is still in it.
 
     Raises:
         StartError: Docker does not answer, or has no Lambda image and cannot pull it.
     """
-    return relayed({Endpoints.spicedb_port: endpoints.spicedb, Endpoints.temporal_port: endpoints.temporal})
+    targets = {Endpoints.spicedb_port: endpoints.spicedb, Endpoints.temporal_port: endpoints.temporal}
+    with _present(network), relayed(targets, network):
+        yield
 
 
 @contextmanager
-def relayed(targets: Mapping[int, str]) -> Iterator[str]:
+def relayed(targets: Mapping[int, str], network: str | None = None) -> Iterator[str]:
     """Let containers reach addresses of this machine while the block lasts.
 
     `targets` has a `host:port` of this machine for each port on which containers reach it. Yields the IP address that
-    has these ports for a container.
+    has these ports for a container. With a network, its containers know the address by HOST_NAME.
 
     Raises:
         StartError: as in `bridge`.
@@ -59,6 +64,8 @@ def relayed(targets: Mapping[int, str]) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="bridge-") as folder:
         outside = [sys.executable, str(program)]
         inside = ["docker", "run", "--rm", "--interactive", "--hostname", _INSIDE]
+        if network:
+            inside += ["--network", network, "--network-alias", HOST_NAME]
         inside += ["--volume", f"{folder}:/bridge", "--volume", f"{program}:/relay.py:ro"]
         inside += ["--entrypoint", "python3", IMAGE, "/relay.py"]
         for port, target in targets.items():
@@ -66,6 +73,18 @@ def relayed(targets: Mapping[int, str]) -> Iterator[str]:
             inside += [f"{_INSIDE}:{port}", f"/bridge/{port}"]
         with _running(outside, len(targets)), _running(inside, len(targets)) as (listens_at, *_):
             yield listens_at.rpartition(":")[0]
+
+
+@contextmanager
+def _present(network: str) -> Iterator[None]:
+    """See that the network exists while the block lasts."""
+    if not docker("network", "ls", "--quiet", "--filter", f"name=^{network}$"):
+        docker("network", "create", network)
+    try:
+        yield
+    finally:
+        # A container that is still in it keeps it. The next bridge finds it then.
+        subprocess.run(["docker", "network", "rm", network], capture_output=True, check=False)
 
 
 @contextmanager
@@ -90,11 +109,10 @@ def _running(argv: list[str], addresses: int) -> Iterator[list[str]]:
 def main() -> int:
     """Bridge to the stack on the usual ports, or those that the environment names. Returns the exit code."""
     try:
-        with bridge(Endpoints.from_environment()) as address:
+        with bridge(Endpoints.from_environment()) if sys.platform == "linux" else _present(NETWORK):
             print(
                 "Containers can reach the engines now. In another terminal, for example:\n"
-                f"  .tools/bin/sam local invoke RegisterFunction --event events/register.json "
-                f"--add-host {HOST_NAME}:{address}\n"
+                "  .tools/bin/sam local invoke RegisterFunction --event events/register.json\n"
                 "Ctrl-C ends it.",
                 flush=True,
             )

@@ -211,8 +211,11 @@ def _owned_by_root(entry: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 def docker(*arguments: str) -> str:
-    """What a command of Docker's client prints. Raises StartError if it fails."""
-    ended = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    """What a command of Docker's client prints. Raises StartError if it fails, or there is no client."""
+    try:
+        ended = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise StartError(f"cannot start docker: {error.strerror}") from None
     if ended.returncode != 0:
         raise StartError(f"docker {arguments[0]} failed: {last_line(ended.stderr)}")
     return ended.stdout.strip()

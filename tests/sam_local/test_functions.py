@@ -7,9 +7,7 @@ two. Other runs of pytest leave this folder out.
 import asyncio
 import json
 import logging
-import subprocess
 import time
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,21 +17,19 @@ import pytest
 
 from local.aws.resources import Function
 from local.aws.template import Template
-from local.docker.bridge import HOST_NAME, bridge
-from local.docker.image import ARCHITECTURE
+from local.docker.bridge import bridge
 from local.stack import clients
 from local.stack.clients import own_agent
 from local.stack.endpoints import REGION, Endpoints
 from local.stack.parts import engines, parameters, running
+from tests.sam_local.sam import NETWORK, sam_local
+from tests.support.machines import ROOT
 from tests.support.ports import free_port
 
 logger = logging.getLogger(__name__)
 
-ROOT = Path(__file__).parents[2]
 EVENTS = ROOT / "events"
-SAM = ROOT / ".tools" / "bin" / "sam"
 LIST_SECONDS = 30
-INVOKE_SECONDS = 300  # the first one of each function builds an image
 
 # A schedule's whole life, with a list and a report of drift in it, then a create that is compensated. Each step is a
 # verb, which names the function's folder and its event, and a part of the expected result.
@@ -83,9 +79,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, Any]]:
         invoke = _in_process(endpoints)
         in_process = [_once_listed(endpoints, invoke)(functions[verb], path) for verb, path in events]
     logger.info("starting SpiceDB, Temporal and a bridge to them …")
-    with engines(endpoints, logs, persist=None), bridge(endpoints) as address:
+    with engines(endpoints, logs, persist=None), bridge(endpoints, NETWORK):
         own_agent(clients.spicedb(endpoints), "weather-agent", "alice")
-        invoke = _in_container(address)
+        invoke = _in_container
         in_container = [_once_listed(endpoints, invoke)(functions[verb], path) for verb, path in events]
     return list(zip(in_process, in_container, strict=True))
 
@@ -105,34 +101,15 @@ def _in_process(endpoints: Endpoints) -> Invoke:
     return invoke
 
 
-def _in_container(address: str) -> Invoke:
-    # The developer's own configuration, and what it cannot contain. Parameters on the command line replace those of the
-    # file, so all of them are named here.
-    configuration = tomllib.loads((ROOT / "samconfig.toml").read_text())
-    overrides = configuration["default"]["local_invoke"]["parameters"]["parameter_overrides"]
-    options = ["--add-host", f"{HOST_NAME}:{address}"]
-    options += ["--parameter-overrides", *overrides, f"Architecture={ARCHITECTURE}"]
-
-    def invoke(function: Function, event: Path) -> Any:
-        began = time.monotonic()
-        sam = subprocess.run(
-            [SAM, "local", "invoke", function.logical_id, "--event", event, *options],
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=INVOKE_SECONDS,
-        )
-        logger.info(
-            "%4.1f s  sam local invoke %s --event %s", time.monotonic() - began, function.logical_id, event.name
-        )
-        # Only the result goes to stdout; the function's log and SAM's own messages go to stderr.
-        try:
-            return json.loads(sam.stdout)
-        except ValueError:
-            return pytest.fail(f"sam ended with code {sam.returncode} and no result: {sam.stdout!r}\n{sam.stderr}")
-
-    return invoke
+def _in_container(function: Function, event: Path) -> Any:
+    began = time.monotonic()
+    sam = sam_local("invoke", function.logical_id, "--event", str(event))
+    logger.info("%4.1f s  sam local invoke %s --event %s", time.monotonic() - began, function.logical_id, event.name)
+    # Only the result goes to stdout; the function's log and SAM's own messages go to stderr.
+    try:
+        return json.loads(sam.stdout)
+    except ValueError:
+        return pytest.fail(f"sam ended with code {sam.returncode} and no result: {sam.stdout!r}\n{sam.stderr}")
 
 
 def _once_listed(endpoints: Endpoints, invoke: Invoke) -> Invoke:
