@@ -23,9 +23,8 @@ ACCOUNT = "123456789012"
 ROOT_KEY = "rehearsal"
 START_SECONDS = 60.0
 
-# Put before the name of Lambda's image: the emulator then asks for an image of our own.
-_PREFIX = "rehearsal"
-_RUNTIME_IMAGE = f"{_PREFIX}/public.ecr.aws/lambda/python:3.13"
+# What the emulator runs the functions on, with a prefix before it: an image of our own.
+_RUNTIME_IMAGE = "public.ecr.aws/lambda/python:3.13"
 _INTERFACE_EMULATOR = "/usr/local/bin/aws-lambda-rie"
 _ENTRYPOINT = "/usr/local/bin/rehearsal-entrypoint"
 # What the image's own entrypoint does; the stand-in for it has none.
@@ -72,10 +71,13 @@ def emulator(port: int, hosts: Mapping[str, tuple[int, str]], authority: Path, l
     Raises:
         StartError: Docker does not answer, or the emulator does not start.
     """
-    _make_runtime_image()
     targets = {port: f"{HOST}:{port}", **dict(hosts.values())}
     owner = f"rehearsal-{port}"
-    with tempfile.TemporaryDirectory(prefix="rehearsal-") as scratch, relayed(targets) as address:
+    with (
+        tempfile.TemporaryDirectory(prefix="rehearsal-") as scratch,
+        _runtime_image(owner),
+        relayed(targets) as address,
+    ):
         names = [HOST_NAME, *hosts]
         environment = {
             "BIND_HOST": HOST,
@@ -86,7 +88,7 @@ def emulator(port: int, hosts: Mapping[str, tuple[int, str]], authority: Path, l
             "MINISTACK_ACCOUNT_ID": ACCOUNT,
             "MINISTACK_REGION": REGION,
             "MINISTACK_HOSTNAME": owner,
-            "MINISTACK_IMAGE_PREFIX": _PREFIX,
+            "MINISTACK_IMAGE_PREFIX": owner,
             "LAMBDA_EXECUTOR": "docker",
             "LAMBDA_STRICT": "1",
             "LAMBDA_DOCKER_FLAGS": " ".join(f"--add-host {name}:{address}" for name in names),
@@ -133,9 +135,11 @@ def _answers(emulator_: Emulator) -> bool:
         connection.close()
 
 
-def _make_runtime_image() -> None:
-    """Give Lambda's image, or its stand-in, the interface emulator that SAM brings, and the name that is asked for."""
+@contextmanager
+def _runtime_image(prefix: str) -> Iterator[None]:
+    """Lambda's image, or its stand-in, with the interface emulator that SAM brings, while the block lasts."""
     programs = (ROOT / ".tools").glob(f"lib/*/site-packages/samcli/local/rapid/aws-lambda-rie-{ARCHITECTURE}")
+    image = f"{prefix}/{_RUNTIME_IMAGE}"
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as scratch:
         root = Path(scratch) / "root"
         contents = {_ENTRYPOINT: _START.encode(), _INTERFACE_EMULATOR: next(programs).read_bytes()}
@@ -147,6 +151,10 @@ def _make_runtime_image() -> None:
         container = docker("create", IMAGE, "sh")
         try:
             docker("cp", f"{root}/.", f"{container}:/")
-            docker("commit", "--change", f'ENTRYPOINT ["{_ENTRYPOINT}"]', container, _RUNTIME_IMAGE)
+            docker("commit", "--change", f'ENTRYPOINT ["{_ENTRYPOINT}"]', container, image)
         finally:
             docker("rm", container)
+    try:
+        yield
+    finally:
+        docker("image", "rm", image)

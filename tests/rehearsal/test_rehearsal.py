@@ -43,7 +43,9 @@ ERRORS: dict[str, tuple[Meeting, set[str]]] = {
 NOT_SHOWN = {
     "alarms of metric math": "the emulator refuses them: they are not deployed",
     "metric filters": "the emulator stores them and counts nothing",
-    "roles of the state machines": "the emulator starts functions and writes logs without them",
+    "roles of the state machines": "the emulator starts their functions without them",
+    "permission of the HTTP API to start its function": "the emulator starts it without",
+    "permission of the functions to write logs": "the emulator writes their lines by itself",
     "logs of the state machines and of the HTTP API": "the emulator writes none",
     "import of the HTTP API's definition": "the emulator ignores the Body: put_routes makes the routes that it has",
     "throttling of the HTTP API": "the emulator has none",
