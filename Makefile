@@ -1,13 +1,14 @@
 # The entry point to everything. A target sets up what it needs: .venv (Python packages) and node_modules (npm packages)
 # for nearly all of them, .tools (SAM CLI, checkov, pre-commit, uv) only for check, build, deploy, sam-local, rehearsal,
-# hooks and lock, .rehearsal (the emulator of AWS) only for rehearsal. Each is made once, and again only when its lock
-# file (or pyproject.toml) has changed.
+# hooks and lock, .runtime (Python 3.13 with what Lambda's image adds to it) only for check and bench, .rehearsal (the
+# emulator of AWS) only for rehearsal. Each is made once, and again only when its lock file (or pyproject.toml) has changed.
 
 PYTHON ?= python3
 VENV := .venv/.ready
 TOOLS := .tools/.ready
 EMULATOR := .rehearsal/.ready
 NODE := node_modules/.ready
+RUNTIME := .runtime/.ready
 ASL := $(wildcard statemachine/*.asl.json)
 # The environment of samconfig.toml that `make build` and `make deploy` use.
 ENV ?= local
@@ -72,7 +73,7 @@ fuzz: $(VENV) $(NODE) ## send the HTTP API 500 random requests a route, other on
 openapi: $(VENV) ## write the HTTP API's specification, OpenAPI 3.1, to .local/openapi.json and validate it
 	@.venv/bin/python -m tools.openapi
 
-check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, documents
+check: $(VENV) $(NODE) $(TOOLS) $(RUNTIME) ## lint, types, template, state machines, documents, budgets
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
@@ -82,6 +83,10 @@ check: $(VENV) $(NODE) $(TOOLS) ## lint, types, template, state machines, docume
 	.venv/bin/python -m tools.diagrams --check
 	.venv/bin/python -m tools.permissions_table --check
 	.venv/bin/python -m tools.links
+	.venv/bin/python -m pytest -q $(BUDGETS)
+
+# What is exact and must not grow by itself: sizes, imported modules, calls to the engines.
+BUDGETS = tests/budgets tests/saga/test_calls.py tests/api/test_calls.py
 
 agent: $(VENV) ## make OWNER the owner of AGENT on the running stack
 	@.venv/bin/python -m local.stack.agent --owner "$(OWNER)" --agent "$(AGENT)"
@@ -136,7 +141,7 @@ lock: $(TOOLS) ## resolve the dependencies of pyproject.toml and package.json an
 	@sh requirements/lock
 
 clean: ## remove everything that was built or installed
-	rm -rf .venv .tools .rehearsal node_modules .aws-sam .local .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .tools .runtime .rehearsal node_modules .aws-sam .local .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, and removed with the old environment, so a set-up that fails is tried again.
@@ -156,6 +161,11 @@ $(TOOLS): requirements/tools.txt
 $(EMULATOR): requirements/rehearsal.txt
 	@$(CHECK_PYTHON)
 	@$(PYTHON) -m tools.environment .rehearsal requirements/rehearsal.txt
+	@touch $@
+
+$(RUNTIME): requirements/lambda-image.txt
+	@$(WITH_PYTHON313) python3.13 --version >/dev/null 2>&1 || { echo "Python 3.13 is needed, which Lambda runs: put python3.13 on PATH" >&2; exit 1; }
+	@$(WITH_PYTHON313) python3.13 -m tools.environment .runtime requirements/lambda-image.txt
 	@touch $@
 
 $(NODE): package-lock.json
