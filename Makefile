@@ -88,6 +88,10 @@ check: $(VENV) $(NODE) $(TOOLS) $(RUNTIME) ## lint, types, template, state machi
 # What is exact and must not grow by itself: sizes, imported modules, calls to the engines.
 BUDGETS = tests/budgets tests/saga/test_calls.py tests/api/test_calls.py
 
+.PHONY: bench
+bench: $(VENV) $(NODE) $(TOOLS) $(RUNTIME) ## measure this tree; table, results and plots go to docs/performance (ARGS="sizes warm": those parts)
+	@.venv/bin/python -m bench $(ARGS)
+
 agent: $(VENV) ## make OWNER the owner of AGENT on the running stack
 	@.venv/bin/python -m local.stack.agent --owner "$(OWNER)" --agent "$(AGENT)"
 
