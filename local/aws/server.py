@@ -31,6 +31,8 @@ from local.stack.endpoints import REGION, Endpoints
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+# Of each machine, by a server that may run for days.
+_REMEMBERED = 100
 _PORT_VARIABLE = "AWS_LOCAL_PORT"
 _INVOKE_PATH = re.compile(r"/2015-03-31/functions/(.+)/invocations/?")
 
@@ -41,6 +43,7 @@ def serve(
     port: int = 0,
     time_scale: float = 1.0,
     on_backoff: Callable[[Backoff], None] | None = None,
+    remembered: int = sys.maxsize,
 ) -> AbstractContextManager[str]:
     """Run the functions and state machines of a template on 127.0.0.1 while the context lasts.
 
@@ -54,6 +57,7 @@ def serve(
         port: 0 for any free port.
         time_scale: multiplies the timeouts of functions, tasks and machines: at 0.1 a task of 10 s gets one second.
         on_backoff: called in place of every wait before a retry, in the execution's own thread.
+        remembered: how many executions that have ended each machine knows.
 
     Raises:
         StartError: the template, a handler or a definition is wrong.
@@ -63,7 +67,7 @@ def serve(
     def deployed(url: str) -> Iterator[_Aws]:
         with _environment({**template.shared_environment(), **_aws_environment(url)}):
             functions = LambdaRuntime(template.functions, time_scale)
-            step_functions = StepFunctions(functions, time_scale, on_backoff)
+            step_functions = StepFunctions(functions, time_scale, on_backoff, remembered)
             for machine in template.state_machines:
                 step_functions.deploy(machine)
             try:
@@ -166,7 +170,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def start(template: Template) -> AbstractContextManager[str]:
-        return serve(template, port=arguments.port)
+        return serve(template, port=arguments.port, remembered=_REMEMBERED)
 
     return http_server.run("Step Functions and Lambda", arguments, start, variable=_PORT_VARIABLE)
 

@@ -13,12 +13,14 @@ Intended differences from AWS:
 - An input that is nested deeper than moto's interpreter can copy is refused.
 - A machine has no versions: its alias stands for the machine itself.
 - Executions of Express machines can be described, listed and stopped like those of Standard machines.
+- A machine may remember its last executions alone; AWS remembers those of the last 90 days.
 """
 
 import copy
 import datetime
 import json
 import re
+import sys
 import threading
 import time
 import uuid
@@ -186,17 +188,23 @@ class StepFunctions(StepFunctionsParserBackend):
     accepted_exec_arn_format = re.compile(r"arn:aws:states:[^:]+:\d{12}:(execution|express):.+")
 
     def __init__(
-        self, functions: LambdaRuntime, time_scale: float = 1.0, on_backoff: Callable[[Backoff], None] | None = None
+        self,
+        functions: LambdaRuntime,
+        time_scale: float = 1.0,
+        on_backoff: Callable[[Backoff], None] | None = None,
+        remembered: int = sys.maxsize,
     ) -> None:
         """`time_scale` multiplies the timeouts of tasks and machines, and the waits before retries.
 
-        With `on_backoff` there are no such waits; it is called in place of each one.
+        With `on_backoff` there are no such waits; it is called in place of each one. `remembered` is how many
+        executions that have ended each machine knows; one takes 50 to 100 KB.
         """
         moto_patches.install()
         super().__init__(REGION, ACCOUNT)
         self.functions = functions
         self.time_scale = time_scale
         self._on_backoff = on_backoff
+        self._remembered = remembered
         self._starting = threading.Lock()
         self._programs: dict[tuple[str, str], Program] = {}
         self._aliases: dict[str, str] = {}  # ARNs of aliases, with those of their machines
@@ -275,9 +283,15 @@ class StepFunctions(StepFunctionsParserBackend):
                 if running := machine._handle_name_input_idempotency(name, text):
                     return cast(_Execution, running)
             execution = _Execution(self, machine, arn, name, text)
+            machine.executions = self._without_old_ones(machine.executions)
             machine.executions.append(execution)
             execution.start()
         return execution
+
+    def _without_old_ones(self, executions: list[Any]) -> list[Any]:
+        ended = [execution for execution in executions if execution.over.is_set()]
+        forgotten = set(ended[: max(0, len(ended) - self._remembered)])
+        return [execution for execution in executions if execution not in forgotten]
 
     def start_sync_execution(self, state_machine_arn: str, name: str | None, execution_input: str | None) -> _Execution:
         """Run an Express machine to its end. Raises StateMachineTypeNotSupported for a Standard one."""

@@ -822,6 +822,24 @@ def test_an_execution_can_be_stopped_the_moment_it_was_started(waiting: tuple[St
         assert execution.status == "ABORTED"
 
 
+def test_a_machine_forgets_its_oldest_executions_and_none_that_runs() -> None:
+    step_functions = StepFunctions(LambdaRuntime([]), remembered=3)
+    arn = f"{ARN}:stateMachine:waiting"
+    step_functions.deploy(StateMachine("Machine", "waiting", arn, "STANDARD", json.dumps(WAITING)))
+    running = step_functions.start_execution(arn)
+
+    for _ in range(10):
+        execution = step_functions.start_execution(arn)
+        execution.stop(datetime.now(UTC), None, None)
+    step_functions.start_execution(arn)
+
+    known: list[Any] = step_functions.describe_state_machine(arn).executions
+    assert [each.status for each in known] == ["RUNNING", "ABORTED", "ABORTED", "ABORTED", "RUNNING"]
+    assert known[0] is running
+    assert known[3] is execution
+    step_functions.stop_all()
+
+
 def test_callers_who_start_the_same_execution_together_share_it(waiting: tuple[StepFunctions, str]) -> None:
     step_functions, machine = waiting
 
