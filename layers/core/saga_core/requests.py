@@ -41,7 +41,8 @@ _CHECKED_BY_TEMPORAL = {"cron_expression", "timezone", "task_queue", "start_at",
 class Model(BaseModel):
     """Base of all models, here and in `saga_core.steps` and `saga_core.views`: strict, frozen, no unknown fields."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    # What checks a model is made at its first use: no function uses them all.
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     @classmethod
     def parse(cls, data: object) -> Self:

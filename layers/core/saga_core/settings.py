@@ -43,7 +43,8 @@ SecretReference = Annotated[str, Field(pattern=r"^(plain:|arn:).+")]
 class FromEnvironment(BaseModel):
     """Base of all settings."""
 
-    model_config = ConfigDict(frozen=True)
+    # A function reads one or two of the settings: what checks the others is not made.
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     @classmethod
     def load(cls) -> Self:
