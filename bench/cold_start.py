@@ -36,7 +36,7 @@ def measure(endpoints: Endpoints, number: int, commit: str = EARLIER) -> list[Fi
     events.prepare(endpoints)
     this, before = builds.this_tree(endpoints), builds.earlier(endpoints, commit)
     plains: dict[str, Unit] = {}
-    figures = []
+    figures: dict[str, list[Figure]] = {key: [] for key in _MEASURED}
     for verb, unit in this.items():
         name, layers = _PLAIN[verb]
         if name not in plains:
@@ -45,12 +45,11 @@ def measure(endpoints: Endpoints, number: int, commit: str = EARLIER) -> list[Fi
         if verb in before:
             sides[commit] = partial(_start, before[verb], verb, FOLDER / "checkouts" / commit)
         found = rounds(number, sides, f"cold start of {verb}")
-        figures += [
-            compared("cold_start", f"{verb}: {what}", unit_, found["this"][key], side, found[side][key])
-            for side in list(sides)[1:]
-            for key, (what, unit_) in _MEASURED.items()
-        ]
-    return figures
+        for side in list(sides)[1:]:
+            for key, (what, unit_) in _MEASURED.items():
+                values, bases = found["this"][key], found[side][key]
+                figures[key].append(compared("cold_start", f"{verb}: {what}", unit_, values, side, bases))
+    return [figure for each in figures.values() for figure in each]
 
 
 def _start(unit: Unit, verb: str, root: Path) -> dict[str, float]:

@@ -167,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "Content-Type": "application/json",
                 "Lambda-Runtime-Aws-Request-Id": str(uuid.uuid4()),
                 "Lambda-Runtime-Trace-Id": f"Root=1-{int(time.time()):08x}-{uuid.uuid4().hex[:24]};Sampled=0",
-                "Lambda-Runtime-Deadline-Ms": str(int((time.time() + 30) * 1000)),
+                "Lambda-Runtime-Deadline-Ms": str(int((time.time() + SECONDS) * 1000)),
                 "Lambda-Runtime-Invoked-Function-Arn": f"arn:aws:lambda:{REGION}:123456789012:function:bench",
             },
         )
