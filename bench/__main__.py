@@ -11,13 +11,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench import calls, cold_start, cost, laptop, lists, machine, memory, report, sizes, warm
+from bench import calls, cold_start, cost, laptop, lists, memory, sizes, warm
 from bench.builds import EARLIER
-from bench.figures import Figure
 from local.stack.endpoints import Endpoints
 from local.stack.parts import engines
 from tests.support.ports import free_port
 from tests.support.sam import ROOT
+from tools.figures import machine, report
+from tools.figures.figure import Figure
 
 RESULTS = ROOT / "docs" / "performance"
 Part = Callable[[argparse.Namespace], list[Figure]]

@@ -8,12 +8,12 @@ import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.figures import Progress
 from local.aws.template import Template
 from local.stack.endpoints import Endpoints
 from local.stack.parts import parameters
 from tests.support import sam
 from tests.support.sam import ROOT
+from tools.figures.figure import Progress
 
 FOLDER = ROOT / ".local" / "bench"
 # The commit before byte code, with which the work on cold starts began.

@@ -6,13 +6,13 @@ Of every function when it is cold and when it is warm, and of every request of t
 from collections.abc import Callable
 
 from bench import builds, events
-from bench.figures import Figure, Progress, exact
 from bench.runtime import Process
 from local.stack.endpoints import Endpoints
 from tests.support.api import Api, HttpResponse
 from tests.support.api_stack import fresh, serving
 from tests.support.proxy import fault_proxy
 from tests.support.sam import ROOT
+from tools.figures.figure import Figure, Progress, exact
 
 _ROUTES: dict[str, Callable[[Api], HttpResponse]] = {
     "POST …/schedules": Api.create,

@@ -10,10 +10,10 @@ from typing import Any
 
 from bench import builds, events
 from bench.builds import EARLIER, FOLDER, Unit
-from bench.figures import Figure, compared, rounds
 from bench.runtime import Process
 from local.stack.endpoints import Endpoints
 from tests.support.sam import ROOT
+from tools.figures.figure import Figure, compared, rounds
 
 _SPICEDB, _TEMPORAL = ["CoreLayer", "SpiceDBLayer"], ["CoreLayer", "TemporalLayer"]
 _BOTH = ["CoreLayer", "SpiceDBLayer", "TemporalLayer"]

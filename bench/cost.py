@@ -17,9 +17,9 @@ from typing import Any
 
 from bench import events
 from bench.chains import Functions
-from bench.figures import Figure, exact
 from local.stack.endpoints import Endpoints
 from saga_core.observability import logger
+from tools.figures.figure import Figure, exact
 
 PRICES: dict[str, Any] = tomllib.loads((Path(__file__).parent / "prices.toml").read_text())
 MILLION = 1_000_000

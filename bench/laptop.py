@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import events
-from bench.figures import Figure, Progress, compared, exact, rounds
 from local.stack import clients
 from local.stack.endpoints import Endpoints, state_machine_arn
 from local.stack.parts import running, temporal
 from tests.support.ports import free_port
 from tests.support.sam import ROOT
+from tools.figures.figure import Figure, Progress, compared, exact, rounds
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient

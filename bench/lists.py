@@ -25,13 +25,13 @@ from temporalio.client import Client
 
 from bench import chains, events
 from bench.chains import SECONDS, Bare
-from bench.figures import Figure, Progress, compared, rounds
 from local.aws.template import Template
 from local.stack import clients
 from local.stack.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints
 from local.stack.parts import parameters
 from tests.support.in_process import InProcessApi
 from tests.support.sam import ROOT
+from tools.figures.figure import Figure, Progress, compared, rounds
 
 SIZES = (500, 5000)
 PAGE = 100

@@ -1,10 +1,10 @@
 """The peak memory of each function, in a process as Lambda starts it, after its first and its thousandth invocation."""
 
 from bench import builds, events
-from bench.figures import Figure, Progress, exact
 from bench.runtime import Process
 from local.stack.endpoints import Endpoints
 from tests.support.sam import ROOT
+from tools.figures.figure import Figure, Progress, exact
 
 INVOCATIONS = 1000
 

@@ -2,8 +2,8 @@
 
 from bench import builds
 from bench.builds import EARLIER
-from bench.figures import Figure, exact
 from local.stack.endpoints import Endpoints
+from tools.figures.figure import Figure, exact
 
 
 def measure(commit: str = EARLIER) -> list[Figure]:

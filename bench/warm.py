@@ -10,8 +10,8 @@ from functools import partial
 
 from bench import chains, events
 from bench.chains import Bare, Chain, Functions, Service
-from bench.figures import Figure, compared, rounds
 from local.stack.endpoints import Endpoints
+from tools.figures.figure import Figure, compared, rounds
 
 CALLERS = 32
 # In a round.

@@ -1,14 +1,11 @@
-"""What the bench makes of its measurements; the measurements themselves are no tests."""
+"""What is made of the figures of a measurement."""
 
 import json
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
-
-from bench import machine, report
-from bench.__main__ import main
-from bench.figures import Figure, compared, exact, rounds
+from tools.figures import machine, report
+from tools.figures.figure import Figure, compared, exact, rounds
 
 
 def test_a_ratio_is_that_of_the_rounds_and_not_of_the_medians() -> None:
@@ -73,11 +70,3 @@ def test_the_table_shows_the_quartiles_of_rounds_and_one_ratio_of_what_is_exact(
     assert lines[2] == "| one | size of <this> | 1 MB | 2 MB, before | ×0.50 | 1 |"
     assert lines[3] == "| one | time | 1 s | 2 s, bare & plain | ×0.50 (0.38–0.75) | 3 |"
     assert lines[4] == "| one | calls | 4 calls |  |  | 1 |"
-
-
-def test_a_part_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as refused:
-        main(["sizes", "colour"])
-
-    assert refused.value.code == 2
-    assert "no such part: colour" in capsys.readouterr().err

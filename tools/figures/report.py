@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from bench.figures import Figure
+from tools.figures.figure import Figure
 
 _LEFT, _WIDTH, _BAR, _ROW = 330, 900, 400, 22
 _COLOURS = ("#3b6ea5", "#a5563b", "#4f8a4a", "#7a5aa0")
