@@ -11,6 +11,12 @@ For start_sync_execution, boto3 puts `sync-` before the host, even when the host
 resolved. Callers turn it off with `Config(inject_host_prefix=False)` or AWS_DISABLE_HOST_PREFIX_INJECTION=true.
 """
 
+if __name__ == "__main__":
+    # Before the imports below, because they import moto.
+    from local.aws import light_moto
+
+    light_moto.install()
+
 import json
 import os
 import re

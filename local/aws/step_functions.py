@@ -206,6 +206,7 @@ class StepFunctions(StepFunctionsParserBackend):
         self._on_backoff = on_backoff
         self._remembered = remembered
         self._starting = threading.Lock()
+        self._definitions: dict[str, Any] = {}  # parsed
         self._programs: dict[tuple[str, str], Program] = {}
         self._aliases: dict[str, str] = {}  # ARNs of aliases, with those of their machines
 
@@ -229,8 +230,9 @@ class StepFunctions(StepFunctionsParserBackend):
         """The machine with this ARN, or with this alias."""
         return super().describe_state_machine(self._aliases.get(arn, arn))
 
-    def create_state_machine(self, *args: Any, **kwargs: Any) -> StateMachine:
-        machine = super().create_state_machine(*args, **kwargs)
+    def create_state_machine(self, name: str, definition: str, *args: Any, **kwargs: Any) -> StateMachine:
+        self._parse(definition)  # moto's own method, which is left out here, parses it too, and forgets the result
+        machine = super(StepFunctionsParserBackend, self).create_state_machine(name, definition, *args, **kwargs)
         machine.sm_type = machine.type  # moto leaves it at STANDARD
         return machine
 
@@ -238,7 +240,7 @@ class StepFunctions(StepFunctionsParserBackend):
         """The parsed definition. Executions share it, because running it does not change it."""
         key = (definition, machine_type)
         if key not in self._programs:
-            program: Any = AmazonStateLanguageParser.parse(definition)[0]
+            program = copy.copy(self._parse(definition))
             seconds = program.timeout_seconds.timeout_seconds if program.timeout_seconds else None
             if machine_type == _EXPRESS:
                 seconds = min(seconds or _EXPRESS_SECONDS, _EXPRESS_SECONDS)
@@ -246,6 +248,16 @@ class StepFunctions(StepFunctionsParserBackend):
                 program.timeout_seconds = TimeoutSeconds(seconds * self.time_scale)
             self._programs[key] = program
         return self._programs[key]
+
+    def _parse(self, definition: str) -> Any:
+        """The parsed definition, which machines of both types share. Raises InvalidDefinition."""
+        if definition not in self._definitions:
+            try:
+                self._definitions[definition] = AmazonStateLanguageParser.parse(definition)[0]
+            except Exception:
+                self._validate_definition(definition)  # it raises moto's own error
+                raise
+        return self._definitions[definition]
 
     def start_execution(
         self,

@@ -8,10 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
-from temporalio.service import RPCError
-
-from local.stack import clients, issuer
+from local.stack import issuer
 from local.stack.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints
 from local.stack.process import HOST, Child, StartError, accepts_connections, require_free_port, start_child
 from local.stack.scheduler import Scheduler
@@ -169,6 +166,11 @@ def _parameter_options(endpoints: Endpoints) -> list[str]:
 
 def _temporal_is_ready(endpoints: Endpoints) -> bool:
     """Whether the server has its namespace. It accepts connections some time before that."""
+    # Imported here, where the parts have been started already, because it takes a while.
+    from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+    from temporalio.service import RPCError
+
+    from local.stack import clients
 
     async def describe() -> None:
         client = await clients.temporal(endpoints)
