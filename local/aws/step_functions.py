@@ -33,17 +33,16 @@ from moto.core.responses import ActionResult
 from moto.stepfunctions.exceptions import InvalidExecutionInput
 from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.parser.api import ExecutionStatus
-from moto.stepfunctions.parser.asl.component.common.timeouts.timeout import TimeoutSeconds
 from moto.stepfunctions.parser.asl.component.program.program import Program
 from moto.stepfunctions.parser.asl.eval.evaluation_details import EvaluationDetails, ExecutionDetails
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramEnded, ProgramError, ProgramStopped, ProgramTimedOut
-from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication, Execution
 from moto.stepfunctions.parser.backend.execution_worker import ExecutionWorker
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 from moto.stepfunctions.responses import StepFunctionResponse
 
 from local.aws import moto_patches
+from local.aws.definitions import EXPRESS, Definitions
 from local.aws.intrinsics import TemplateError
 from local.aws.lambda_runtime import LambdaRuntime
 from local.aws.resources import StateMachine as TemplateStateMachine
@@ -51,8 +50,6 @@ from local.stack.endpoints import ACCOUNT, REGION
 from saga_core import limits
 
 _ROLE = f"arn:aws:iam::{ACCOUNT}:role/local"
-_EXPRESS = "EXPRESS"
-_EXPRESS_SECONDS = 300  # AWS ends an Express execution after five minutes, whatever its definition says
 _POLL_SECONDS = 0.001
 _MAX_INPUT_DEPTH = 300  # moto copies a state by recursion, and Python ends it at a depth of about 450
 
@@ -132,7 +129,7 @@ class _Execution(Execution):
     def _get_start_execution_worker(self) -> _Worker:
         machine = self.get_start_state_machine_details()
         return _Worker(
-            self._step_functions.program(machine.definition, machine.typ),
+            self._step_functions.definitions.program(machine.definition, machine.typ),
             EvaluationDetails(self._details, self.get_start_execution_details(), machine),
             exec_comm=self._get_start_execution_worker_comm(),
             cloud_watch_logging_session=None,
@@ -206,8 +203,7 @@ class StepFunctions(StepFunctionsParserBackend):
         self._on_backoff = on_backoff
         self._remembered = remembered
         self._starting = threading.Lock()
-        self._definitions: dict[str, Any] = {}  # parsed
-        self._programs: dict[tuple[str, str], Program] = {}
+        self.definitions = Definitions(time_scale)
         self._aliases: dict[str, str] = {}  # ARNs of aliases, with those of their machines
 
     def backoff(self, execution_arn: str, state: str, seconds: float) -> float:
@@ -231,33 +227,10 @@ class StepFunctions(StepFunctionsParserBackend):
         return super().describe_state_machine(self._aliases.get(arn, arn))
 
     def create_state_machine(self, name: str, definition: str, *args: Any, **kwargs: Any) -> StateMachine:
-        self._parse(definition)  # moto's own method, which is left out here, parses it too, and forgets the result
+        self.definitions.parsed(definition)  # moto's own method, which is left out here, forgets the result
         machine = super(StepFunctionsParserBackend, self).create_state_machine(name, definition, *args, **kwargs)
         machine.sm_type = machine.type  # moto leaves it at STANDARD
         return machine
-
-    def program(self, definition: str, machine_type: str) -> Program:
-        """The parsed definition. Executions share it, because running it does not change it."""
-        key = (definition, machine_type)
-        if key not in self._programs:
-            program = copy.copy(self._parse(definition))
-            seconds = program.timeout_seconds.timeout_seconds if program.timeout_seconds else None
-            if machine_type == _EXPRESS:
-                seconds = min(seconds or _EXPRESS_SECONDS, _EXPRESS_SECONDS)
-            if seconds:
-                program.timeout_seconds = TimeoutSeconds(seconds * self.time_scale)
-            self._programs[key] = program
-        return self._programs[key]
-
-    def _parse(self, definition: str) -> Any:
-        """The parsed definition, which machines of both types share. Raises InvalidDefinition."""
-        if definition not in self._definitions:
-            try:
-                self._definitions[definition] = AmazonStateLanguageParser.parse(definition)[0]
-            except Exception:
-                self._validate_definition(definition)  # it raises moto's own error
-                raise
-        return self._definitions[definition]
 
     def start_execution(
         self,
@@ -288,7 +261,7 @@ class StepFunctions(StepFunctionsParserBackend):
             )
         prefix = f"arn:aws:states:{REGION}:{ACCOUNT}"
         with self._starting:
-            if machine.type == _EXPRESS:
+            if machine.type == EXPRESS:
                 arn = f"{prefix}:express:{machine.name}:{name}:{uuid.uuid4()}"
             else:
                 arn = f"{prefix}:execution:{machine.name}:{name}"
@@ -307,7 +280,7 @@ class StepFunctions(StepFunctionsParserBackend):
 
     def start_sync_execution(self, state_machine_arn: str, name: str | None, execution_input: str | None) -> _Execution:
         """Run an Express machine to its end. Raises StateMachineTypeNotSupported for a Standard one."""
-        if self.describe_state_machine(state_machine_arn).type != _EXPRESS:
+        if self.describe_state_machine(state_machine_arn).type != EXPRESS:
             raise AWSError(
                 "This operation is not supported by this type of state machine", "StateMachineTypeNotSupported"
             )
