@@ -154,12 +154,11 @@ class Account:
         gateway = self.client("apigatewayv2")
         [api] = Template(ROOT / "template.yaml", self.parameters).http_apis
         api_id = self.api_id()
-        functions = self.resources("AWS::Lambda::Function")
         authorizers, integrations = dict[str, str](), dict[str, str]()
         for route in api.routes:
             function = route.function.logical_id
             if function not in integrations:
-                arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{functions[function]}"
+                arn = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{self.function(function)}"
                 created = gateway.create_integration(
                     ApiId=api_id, IntegrationType="AWS_PROXY", IntegrationUri=arn, PayloadFormatVersion="2.0"
                 )
@@ -184,13 +183,20 @@ class Account:
 
         The emulator counts the start of a container as a part of the function's time, which AWS does not.
         """
-        for name in self.resources("AWS::Lambda::Function").values():
+        for logical_id in self.resources("AWS::Lambda::Function"):
+            name = self.function(logical_id)
             for attempt in range(1, WARM_ATTEMPTS + 1):
                 answer = self.client("lambda").invoke(FunctionName=name, Payload=b"{}")
                 payload = json.load(answer["Payload"])
                 if isinstance(payload, dict) and payload.get("errorType") not in _NOT_WARM:
                     break
                 assert attempt < WARM_ATTEMPTS, f"{name} does not start: {payload}"
+
+    def function(self, logical_id: str) -> str:
+        """The name by which a function is called: with its alias, if the template gives it one."""
+        name = self.resources("AWS::Lambda::Function")[logical_id]
+        aliases = self.client("lambda").list_aliases(FunctionName=name)["Aliases"]
+        return f"{name}:{aliases[0]['Name']}" if aliases else name
 
     def function_logs(self, pattern: str) -> list[str]:
         """The lines of the functions that have the pattern, from the beginning."""

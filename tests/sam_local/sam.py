@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.docker.image import ARCHITECTURE
+from local.docker.image import ARCHITECTURE, docker
 from local.stack.endpoints import REGION
 from local.stack.process import accepts_connections, start_child
+from tests.support.api import eventually
 from tests.support.machines import ROOT
 from tests.support.ports import free_port
 from tools.deployment.checks import CONFIGURATION, parameters
@@ -16,6 +17,7 @@ from tools.deployment.checks import CONFIGURATION, parameters
 SAM = ROOT / ".tools" / "bin" / "sam"
 # A developer's `make bridge` may run beside the tests.
 NETWORK = f"agent-schedules-{os.getpid()}"
+STOP_SECONDS = 60
 SECONDS = 300  # the first invocation of each function builds an image
 
 ENVIRONMENT = {"SAM_CLI_TELEMETRY": "0", "AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
@@ -35,7 +37,10 @@ def sam_local(*arguments: str) -> "subprocess.CompletedProcess[str]":
 
 @contextmanager
 def serving(command: str, logs: Path) -> Iterator[int]:
-    """The port of `sam local start-api` or `start-lambda` on 127.0.0.1, for as long as the block lasts."""
+    """The port of `sam local start-api` or `start-lambda` on 127.0.0.1, for as long as the block lasts.
+
+    Its containers are gone after the block.
+    """
     port = free_port()
     argv = [str(SAM), "local", command, "--port", str(port), *_options()]
     server = start_child(f"sam local {command}", argv, ENVIRONMENT, logs / f"{command}.log")
@@ -43,7 +48,18 @@ def serving(command: str, logs: Path) -> Iterator[int]:
         server.wait_ready(lambda: accepts_connections(port), SECONDS)
         yield port
     finally:
-        server.stop()
+        server.process.terminate()
+        try:
+            server.process.wait(STOP_SECONDS)  # SAM removes its containers
+        finally:
+            server.stop()
+    eventually(_images_in_use, lambda images: not images, STOP_SECONDS)
+
+
+def _images_in_use() -> list[str]:
+    """The images of the containers that SAM has put into the network; Docker removes them some time after SAM asks."""
+    images = docker("ps", "--all", "--filter", f"network={NETWORK}", "--format", "{{.Image}}").split()
+    return [image for image in images if image.startswith("samcli/")]
 
 
 def _options() -> list[str]:
