@@ -184,14 +184,20 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     except DocumentError as error:
         print(f"diagrams: {error}", file=sys.stderr)
         return 1
+    return save(path, document, written, check="diagrams" if check else None)
+
+
+def save(path: Path, document: str, written: str, *, check: str | None) -> int:
+    """Write a document whose generated parts have changed; with `check`, a tool, only say so. Returns an exit code."""
+    name = f"{path.parent.name}/{path.name}"
     if written == document:
-        print(f"{DOCUMENT} is up to date")
+        print(f"{name} is up to date")
     elif check:
-        print(f"diagrams: {DOCUMENT} is stale: `make docs` writes its generated parts again", file=sys.stderr)
+        print(f"{check}: {name} is stale: `make docs` writes its generated parts again", file=sys.stderr)
         return 1
     else:
         path.write_text(written, encoding="utf-8")
-        print(f"{DOCUMENT} is written")
+        print(f"{name} is written")
     return 0
 
 

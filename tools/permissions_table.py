@@ -17,7 +17,7 @@ from typing import Any
 
 from local.aws.intrinsics import read
 from local.aws.template import Template
-from tools.diagrams import DocumentError, embed
+from tools.diagrams import DocumentError, embed, save
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT = "docs/security.md"
@@ -124,15 +124,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     except DocumentError as error:
         print(f"permissions_table: {error}", file=sys.stderr)
         return 1
-    if written == document:
-        print(f"{DOCUMENT} is up to date")
-    elif check:
-        print(f"permissions_table: {DOCUMENT} is stale: `make docs` writes its tables again", file=sys.stderr)
-        return 1
-    else:
-        path.write_text(written, encoding="utf-8")
-        print(f"{DOCUMENT} is written")
-    return 0
+    return save(path, document, written, check="permissions_table" if check else None)
 
 
 if __name__ == "__main__":
