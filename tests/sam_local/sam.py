@@ -9,7 +9,6 @@ from pathlib import Path
 from local.docker.image import ARCHITECTURE, docker
 from local.stack.endpoints import REGION
 from local.stack.process import accepts_connections, start_child
-from tests.support.api import eventually
 from tests.support.machines import ROOT
 from tests.support.ports import free_port
 from tools.deployment.checks import CONFIGURATION, parameters
@@ -50,16 +49,17 @@ def serving(command: str, logs: Path) -> Iterator[int]:
     finally:
         server.process.terminate()
         try:
-            server.process.wait(STOP_SECONDS)  # SAM removes its containers
+            server.process.wait(STOP_SECONDS)  # SAM removes its containers, but not always the last one
         finally:
             server.stop()
-    eventually(_images_in_use, lambda images: not images, STOP_SECONDS)
+            if left := _containers():
+                docker("rm", "--force", *left)
 
 
-def _images_in_use() -> list[str]:
-    """The images of the containers that SAM has put into the network; Docker removes them some time after SAM asks."""
-    images = docker("ps", "--all", "--filter", f"network={NETWORK}", "--format", "{{.Image}}").split()
-    return [image for image in images if image.startswith("samcli/")]
+def _containers() -> list[str]:
+    """The ids of the containers that SAM has put into the network."""
+    listed = docker("ps", "--all", "--filter", f"network={NETWORK}", "--format", "{{.ID}} {{.Image}}").splitlines()
+    return [entry.split()[0] for entry in listed if entry.split()[1].startswith("samcli/")]
 
 
 def _options() -> list[str]:
