@@ -15,6 +15,7 @@ from local.docker.bridge import HOST_NAME, relayed
 from local.docker.image import ARCHITECTURE, IMAGE, docker
 from local.stack.endpoints import REGION
 from local.stack.process import HOST, start_child
+from tests.support.containers import remove
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / ".rehearsal" / "bin" / "ministack"
@@ -107,7 +108,7 @@ def emulator(port: int, hosts: Mapping[str, tuple[int, str]], authority: Path, l
             yield running
         finally:
             child.stop()
-            _remove_containers(f"{owner}:{port}")
+            remove(lambda: _containers(f"{owner}:{port}"))
 
 
 def containers(emulator_: Emulator) -> list[str]:
@@ -117,11 +118,6 @@ def containers(emulator_: Emulator) -> list[str]:
 
 def _containers(instance: str) -> list[str]:
     return docker("ps", "--all", "--quiet", "--filter", f"label=ministack.instance={instance}").split()
-
-
-def _remove_containers(instance: str) -> None:
-    if left := _containers(instance):
-        docker("rm", "--force", *left)
 
 
 def _answers(emulator_: Emulator) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from local.docker.image import ARCHITECTURE, docker
 from local.stack.endpoints import REGION
 from local.stack.process import accepts_connections, start_child
+from tests.support.containers import remove
 from tests.support.machines import ROOT
 from tests.support.ports import free_port
 from tools.deployment.checks import CONFIGURATION, parameters
@@ -52,8 +53,7 @@ def serving(command: str, logs: Path) -> Iterator[int]:
             server.process.wait(STOP_SECONDS)  # SAM removes its containers, but not always the last one
         finally:
             server.stop()
-            if left := _containers():
-                docker("rm", "--force", *left)
+            remove(_containers)
 
 
 def _containers() -> list[str]:
