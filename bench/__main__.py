@@ -15,6 +15,7 @@ from bench import calls, cold_start, cost, laptop, lists, memory, sizes, warm
 from bench.builds import EARLIER
 from local.stack.endpoints import Endpoints
 from local.stack.parts import engines
+from tests.support.api_stack import forget_clients
 from tests.support.ports import free_port
 from tests.support.sam import ROOT
 from tools.figures import machine, report
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @contextlib.contextmanager
 def _engines() -> Iterator[Endpoints]:
     endpoints = Endpoints(*(free_port() for _ in range(5)))
+    forget_clients()  # those of another part, which run in this process
     with tempfile.TemporaryDirectory() as logs, engines(endpoints, Path(logs), None):
         yield endpoints
 
