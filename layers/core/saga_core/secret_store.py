@@ -57,7 +57,7 @@ def _fetch(setting: str, reference: str, unavailable: type[SagaError], seconds: 
     from botocore.exceptions import ConnectionError as NoConnectionError
 
     try:
-        value = _within(seconds, partial(_client().get_secret_value, SecretId=reference)).get("SecretString")
+        value = _within(seconds, partial(_client().get_secret_value, reference)).get("SecretString")
     except ClientError as error:
         # The original error names the role and the request; CloudTrail has it too.
         code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
@@ -97,12 +97,9 @@ def _within(seconds: float, ask: Callable[[], Any]) -> Any:
 @cache
 def _client() -> Any:
     # Imported here because it takes long, and a laptop needs no Secrets Manager.
-    import boto3
-    from botocore.config import Config
+    from saga_core.secrets_manager import SecretsManager
 
-    seconds = READ_SECONDS / 2
-    config = Config(connect_timeout=seconds, read_timeout=seconds, retries={"total_max_attempts": 1})
-    return boto3.client("secretsmanager", config=config)
+    return SecretsManager(connect_seconds=READ_SECONDS / 2, read_seconds=READ_SECONDS / 2)
 
 
 class Secrets:
