@@ -7,29 +7,15 @@ from http import HTTPStatus
 from typing import Any
 
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver
-from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer, Tag
 
 from saga_api import fields
 from saga_api.bodies import GatewayProblem, Problem
 
-SCHEDULES = Tag(name="schedules", description="Create, read and delete the schedules of an agent.")
-RUNS = Tag(name="runs", description="Decide when a schedule runs: pause it, unpause it, trigger it.")
-SERVICE = Tag(name="service", description="Whether the API itself works.")
-HEAD: dict[str, Any] = {
-    "title": "Agent schedules",
-    "version": "1.0.0",
-    "description": (
-        "Schedules of agents, kept in step between Temporal, which runs them, and SpiceDB, which says who may see and "
-        "change them."
-    ),
-    "tags": [SCHEDULES, RUNS, SERVICE],
-    "security_schemes": {
-        "token": HTTPBearer(
-            bearerFormat="JWT",
-            description="A JWT of the issuer that the deployment accepts. An operation may name a scope that it needs.",
-        )
-    },
-    "security": [{"token": []}],
+SCHEDULES, RUNS, SERVICE = "schedules", "runs", "service"
+_TAGS = {
+    SCHEDULES: "Create, read and delete the schedules of an agent.",
+    RUNS: "Decide when a schedule runs: pause it, unpause it, trigger it.",
+    SERVICE: "Whether the API itself works.",
 }
 EXECUTION = (
     "arn:aws:states:us-east-1:123456789012:express:create-schedule-express:"
@@ -151,12 +137,37 @@ _UNLISTED = {"/openapi.json": ["get"], "/docs": ["get"]}
 _REFERENCE = re.compile(r'"#/components/schemas/([^"]+)"')
 
 
+def head() -> dict[str, Any]:
+    """The arguments of the resolver's own functions for a specification: what it says of the API as a whole."""
+    # Imported here because its models take long to make, and no other response needs them.
+    from aws_lambda_powertools.event_handler.openapi.models import HTTPBearer, Tag
+
+    return {
+        "title": "Agent schedules",
+        "version": "1.0.0",
+        "description": (
+            "Schedules of agents, kept in step between Temporal, which runs them, and SpiceDB, which says who may see "
+            "and change them."
+        ),
+        "tags": [Tag(name=name, description=description) for name, description in _TAGS.items()],
+        "security_schemes": {
+            "token": HTTPBearer(
+                bearerFormat="JWT",
+                description=(
+                    "A JWT of the issuer that the deployment accepts. An operation may name a scope that it needs."
+                ),
+            )
+        },
+        "security": [{"token": []}],
+    }
+
+
 def specification(app: APIGatewayHttpResolver, read_scope: str | None = None, write_scope: str | None = None) -> str:
     """The specification of ``app`` as JSON text, OpenAPI 3.1.
 
     ``read_scope`` and ``write_scope``: what a token needs for a GET and for any other request; None for nothing.
     """
-    text = app.get_openapi_json_schema(openapi_version="3.1.0", **HEAD)
+    text = app.get_openapi_json_schema(openapi_version="3.1.0", **head())
     document = json.loads(text, parse_float=lambda limit: int(float(limit)))  # it writes 1000 as 1000.0
     for operations in document["paths"].values():
         for method, operation in operations.items():
@@ -225,11 +236,11 @@ def _operation(operation_id: str, summary: str, success: int, meaning: str, *err
         "summary": summary,
         "responses": responses,
         "status_code": success,
-        "tags": [_tag(operation_id).name],
+        "tags": [_tag(operation_id)],
     }
 
 
-def _tag(operation_id: str) -> Tag:
+def _tag(operation_id: str) -> str:
     if operation_id == _HEALTH:
         return SERVICE
     return RUNS if operation_id.startswith(("pause", "unpause", "trigger")) else SCHEDULES

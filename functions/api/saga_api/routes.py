@@ -6,6 +6,7 @@ work. A caller who may read it gets 403 for what it may not do.
 
 import os
 import time
+from functools import cache
 from http import HTTPStatus
 from typing import Annotated, Any, cast
 
@@ -30,6 +31,7 @@ from saga_spicedb import spicedb
 from saga_temporal import temporal
 
 SCHEDULES = "/agents/<agent_id>/schedules"
+DOCS = "/docs"
 SCHEDULE = f"{SCHEDULES}/<schedule_name>"
 
 app = APIGatewayHttpResolver(enable_validation=True, json_body_deserializer=bodies.decode)
@@ -161,7 +163,10 @@ def specification() -> Response[str]:
     return Response(HTTPStatus.OK, JSON, text)
 
 
-app.enable_swagger(path="/docs", **openapi.HEAD)
+@cache
+def _enable_swagger() -> None:
+    """Let the resolver know the route, at the first request for it: what it imports for it takes long."""
+    app.enable_swagger(path=DOCS, **openapi.head())
 
 
 def handler(event: Event, context: Context) -> Result:
@@ -186,6 +191,8 @@ def _respond(event: Event, context: Context) -> dict[str, Any]:
         methods = openapi.methods(app, event["requestContext"]["http"]["path"])
         headers = {"Allow": ", ".join(methods)} if methods else {}
         return {"statusCode": HTTPStatus.NO_CONTENT, "headers": headers}
+    if event["routeKey"] == f"GET {DOCS}":
+        _enable_swagger()
     body = bodies.text(event)
     if refusal := bodies.refusal(event, body):
         own = {"Content-Type": JSON, **problems.headers_for(HTTPStatus(refusal.code))}
