@@ -107,7 +107,9 @@ def of_boto3() -> Any:
         LAMBDA | {"AWS_USE_DUALSTACK_ENDPOINT": "true"},
         LAMBDA | {"AWS_USE_FIPS_ENDPOINT": "true", "AWS_USE_DUALSTACK_ENDPOINT": "True"},
         LAMBDA | {"AWS_USE_FIPS_ENDPOINT": "false", "AWS_USE_DUALSTACK_ENDPOINT": "no"},
-        LAMBDA | {"AWS_USE_DUALSTACK_ENDPOINT": "true", "AWS_DEFAULT_REGION": "cn-north-1"},
+        LAMBDA | {"AWS_USE_DUALSTACK_ENDPOINT": "true", "AWS_DEFAULT_REGION": "eusc-de-east-1"},
+        LAMBDA
+        | {"AWS_USE_DUALSTACK_ENDPOINT": "true", "AWS_USE_FIPS_ENDPOINT": "1", "AWS_DEFAULT_REGION": "cn-north-1"},
         LAMBDA | {"AWS_ENDPOINT_URL": "http://emulator:4566"},
         LAMBDA | {"AWS_ENDPOINT_URL": "http://emulator:4566/"},
         LAMBDA | {"AWS_ENDPOINT_URL": "http://emulator:4566/base"},
