@@ -79,6 +79,7 @@ check: $(VENV) $(NODE) $(TOOLS) $(RUNTIME) ## lint, types, template, state machi
 	.venv/bin/mypy
 	node_modules/.bin/asl-validator $(ASL:%=--json-path %)
 	.tools/bin/sam validate --lint
+	.venv/bin/python -m tools.deployment.combinations
 	.tools/bin/checkov --file template.yaml --quiet --compact --skip-download
 	.venv/bin/python -m tools.diagrams --check
 	.venv/bin/python -m tools.permissions_table --check

@@ -25,6 +25,7 @@ def refusals(given: Mapping[str, str]) -> list[str]:
 ACCEPTED: list[dict[str, str]] = [
     {},
     {"TemporalTls": "false"},
+    {"SubnetIds": "subnet-0123456789abcdef0, subnet-12345678", "SecurityGroupIds": "sg-12345678"},
     {"TemporalTlsSecretArn": SECRET.format("tls")},
     BOTH,
     {"JwtReadScope": "https://api.example.com/schedules", "JwtWriteScope": "https://api.example.com/schedules"},
@@ -43,6 +44,14 @@ ACCEPTED: list[dict[str, str]] = [
     {"CorsOrigins": "https://a.example,https://b.example", "CorsCredentials": "true"},
 ]
 REFUSED: list[tuple[dict[str, str], str]] = [
+    *(
+        (network, "SubnetIds and SecurityGroupIds are given together")
+        for network in (
+            {"SubnetIds": "subnet-12345678"},
+            {"SecurityGroupIds": "sg-12345678"},
+            {"SubnetIds": "subnet-12345678,", "SecurityGroupIds": "sg-12345678"},
+        )
+    ),
     ({"SpiceDBTls": "false"}, "SpiceDBTls must be true"),
     ({"TemporalTls": "false", "TemporalApiKeySecretArn": SECRET.format("key")}, "TemporalTls must be true"),
     ({"JwtReadScope": "a"}, "are given together or not at all"),
