@@ -18,6 +18,8 @@ def event(verb: str, root: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(text.replace("daily-report", f"daily-{uuid.uuid4().hex[:12]}"))
     if "registration" in found:
         found["registration"] = uuid.uuid4().hex * 2
+    if verb == "reconcile":  # one agent's schedules: the others of a run are more with every part of it
+        found["request"]["agent_id"] = f"agent-{uuid.uuid4().hex[:12]}"
     return found
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import ClientError
+from moto.stepfunctions.models import StateMachine
 from moto.stepfunctions.parser.asl.component.common.error_name.error_name import ErrorName
 from moto.stepfunctions.parser.asl.component.common.error_name.states_error_name import StatesErrorName
 from moto.stepfunctions.parser.asl.component.common.path import result_path
@@ -33,6 +34,7 @@ from moto.stepfunctions.parser.asl.eval.evaluation_details import AWSExecutionDe
 from moto.stepfunctions.parser.asl.eval.program_state import ProgramStopped, ProgramTimedOut
 from moto.stepfunctions.parser.asl.utils import json_path
 from moto.stepfunctions.parser.quotas import MAX_STATE_SIZE_UTF8_BYTES
+from moto.stepfunctions.parser.utils import TMP_THREADS
 
 from local.aws.lambda_runtime import FunctionNotFound, LambdaRuntime
 from local.stack.endpoints import ACCOUNT, REGION
@@ -89,6 +91,12 @@ class Details(AWSExecutionDetails):
     ) -> None:
         super().__init__(account=ACCOUNT, region=REGION, role_arn=role)
         self.functions, self.time_scale, self.backoff, self.oversized = functions, time_scale, backoff, oversized
+
+
+def forget() -> None:
+    """Empty what moto keeps of every execution and never reads: its threads, and its copy of the machine."""
+    TMP_THREADS.clear()
+    StateMachine.instances_tracked.clear()
 
 
 def _details(env: Environment) -> Details:

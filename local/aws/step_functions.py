@@ -268,8 +268,10 @@ class StepFunctions(StepFunctionsParserBackend):
                 if running := machine._handle_name_input_idempotency(name, text):
                     return cast(_Execution, running)
             execution = _Execution(self, machine, arn, name, text)
-            machine.executions = self._without_old_ones(machine.executions)
+            # The same list: every execution has a copy of its machine, and so would keep those before it.
+            machine.executions[:] = self._without_old_ones(machine.executions)
             machine.executions.append(execution)
+            moto_patches.forget()
             execution.start()
         return execution
 

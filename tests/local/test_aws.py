@@ -4,6 +4,7 @@ The functions are fakes in a temporary folder, and each test gives them another 
 definitions, created through the API.
 """
 
+import gc
 import importlib
 import itertools
 import json
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -828,9 +830,11 @@ def test_a_machine_forgets_its_oldest_executions_and_none_that_runs() -> None:
     step_functions.deploy(StateMachine("Machine", "waiting", arn, "STANDARD", json.dumps(WAITING)))
     running = step_functions.start_execution(arn)
 
+    started = []
     for _ in range(10):
         execution = step_functions.start_execution(arn)
         execution.stop(datetime.now(UTC), None, None)
+        started.append(weakref.ref(execution))
     step_functions.start_execution(arn)
 
     known: list[Any] = step_functions.describe_state_machine(arn).executions
@@ -838,6 +842,15 @@ def test_a_machine_forgets_its_oldest_executions_and_none_that_runs() -> None:
     assert known[0] is running
     assert known[3] is execution
     step_functions.stop_all()
+    eventually_forgotten(started[0])
+
+
+def eventually_forgotten(reference: "weakref.ref[Any]") -> None:
+    """Wait until an object is gone; what was stopped goes on in its thread for a moment."""
+    ends_at = time.monotonic() + 10
+    while gc.collect() is not None and reference() is not None:
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)
 
 
 def test_callers_who_start_the_same_execution_together_share_it(waiting: tuple[StepFunctions, str]) -> None:
