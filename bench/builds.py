@@ -1,7 +1,6 @@
 """What the bench runs: this tree and an earlier commit, as `sam build` makes them, and libraries as pip leaves them."""
 
 import io
-import os
 import shutil
 import subprocess
 import tarfile
@@ -76,7 +75,7 @@ def plain(unit: Unit, layers: list[str], name: str) -> Unit:
 
 
 def _units(root: Path, name: str, endpoints: Endpoints) -> dict[str, Unit]:
-    """Build a checkout, and put the layers of each function into one folder, as Lambda does."""
+    """Build a checkout."""
     folder = _fresh(FOLDER / name)
     with Progress(f"sam build of {name}", 1) as progress:
         built = sam.build(folder / "built", root)
@@ -89,30 +88,16 @@ def _units(root: Path, name: str, endpoints: Endpoints) -> dict[str, Unit]:
     declared = (root / "template.yaml").read_text().partition("\nResources:")[0]
     known = {name: value for name, value in given.items() if f"\n  {name}:" in declared}
     template = Template(root / "template.yaml", known)
-    merged: dict[tuple[str, ...], Path] = {}
-    units = {}
-    for function in template.functions:
-        layers = tuple(built.layers[function.logical_id])
-        if layers not in merged:
-            merged[layers] = folder / "-".join(layers)
-            for layer in layers:
-                shutil.copytree(
-                    built.folder / layer / "python", merged[layers], dirs_exist_ok=True, copy_function=_linked
-                )
-        units[function.code.name] = Unit(
+    return {
+        function.code.name: Unit(
             built.folder / function.logical_id,
-            merged[layers],
+            built.packages(built.layers[function.logical_id]),
             dict(function.environment),
             function.handler,
             built.size(function.logical_id),
         )
-    return units
-
-
-def _linked(source: str, target: str) -> None:
-    """A later layer's file replaces an earlier one's."""
-    Path(target).unlink(missing_ok=True)
-    os.link(source, target)
+        for function in template.functions
+    }
 
 
 def _fresh(folder: Path) -> Path:

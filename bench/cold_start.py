@@ -1,7 +1,7 @@
 """Cold start: from the start of the process to the first answer, of every function in a process of its own.
 
 Lambda's runtime client runs them, from what `sam build` made. Against the same of an earlier commit, and against
-functions of the usual shape with the same libraries as pip leaves them (bench/plain).
+functions of the usual shape with the same libraries as pip leaves them (bench/plain); their boto3 is Lambda's own.
 """
 
 from functools import partial

@@ -15,6 +15,7 @@ from saga_core.settings import SpiceDBSettings
 from saga_reconcile.requests import ReconcileRequest
 from tests.support.machines import DEFINITIONS, ROOT, SAGAS, State, states_of, targets, tasks, template
 from tools.platform_errors import INACTIVE
+from tools.sam_build.left_out import API_LAYER
 
 FUNCTIONS = {function.logical_id: function for function in template().functions}
 EVERY_FUNCTION = pytest.mark.parametrize("function", FUNCTIONS.values(), ids=FUNCTIONS.keys())
@@ -38,9 +39,10 @@ def test_every_function_of_the_tree_is_in_the_template_and_has_a_sample_event() 
 @EVERY_FUNCTION
 def test_a_function_gets_only_the_layers_it_uses(function: Any) -> None:
     layers = {"CoreLayer": "saga_core", "SpiceDBLayer": "saga_spicedb", "TemporalLayer": "saga_temporal"}
-    properties = template().properties("AWS::Serverless::Function")[function.logical_id]
+    used = set(template().properties("AWS::Serverless::Function")[function.logical_id]["Layers"])
 
-    assert {layers[layer] for layer in properties["Layers"]} == imported(function.code)
+    assert {layers[layer] for layer in used - {API_LAYER}} == imported(function.code)
+    assert (API_LAYER in used) == (function.code.name == "api")
 
 
 @EVERY_FUNCTION

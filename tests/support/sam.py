@@ -1,7 +1,9 @@
 """What `sam build` makes of template.yaml, and the Python with which Lambda runs it."""
 
 import os
+import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +28,13 @@ class Built:
     folder: Path
     layers: dict[str, list[str]]
 
-    def parts(self, function: str) -> list[Path]:
-        """The folders that a function imports from, its own first."""
-        return [self.folder / function, *(self.folder / layer / "python" for layer in self.layers[function])]
+    def packages(self, layers: Sequence[str]) -> Path:
+        """A folder with the files of these layers, as /opt/python has them: a package may be in two of them."""
+        together = self.folder.with_name(f"{self.folder.name}-opt") / "-".join(layers)
+        if not together.exists():
+            for layer in layers:
+                shutil.copytree(self.folder / layer / "python", together, dirs_exist_ok=True, copy_function=_linked)
+        return together
 
     def size(self, function: str) -> int:
         """What Lambda unzips for a function, in bytes."""
@@ -58,6 +64,12 @@ def layers(root: Path = ROOT) -> dict[str, list[str]]:
     """The layers of each function in a checkout's template, by logical ids."""
     properties = Template(root / "template.yaml", PARAMETERS).properties("AWS::Serverless::Function")
     return {name: list(each["Layers"]) for name, each in properties.items()}
+
+
+def _linked(source: str, target: str) -> None:
+    """A later layer's file replaces an earlier one's."""
+    Path(target).unlink(missing_ok=True)
+    os.link(source, target)
 
 
 def size(folder: Path) -> int:

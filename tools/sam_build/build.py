@@ -40,8 +40,8 @@ class BuildError(Exception):
     """The output is not what it has to be. The text is a sentence for the person who builds."""
 
 
-def build(source: Path, target: Path, architecture: str) -> None:
-    """Build the folder ``source`` into ``target``, which is empty or absent.
+def build(name: str, source: Path, target: Path, architecture: str) -> None:
+    """Build the folder ``source`` of the layer or function ``name`` into ``target``, which is empty or absent.
 
     Raises:
         BuildError: pip has failed, or the output is not what it has to be.
@@ -51,7 +51,7 @@ def build(source: Path, target: Path, architecture: str) -> None:
     code.mkdir(parents=True, exist_ok=True)
     if is_layer:
         _install(source / "requirements.txt", code, architecture)
-        left_out.remove(code)
+        left_out.remove(code, name)
         for library in sorted(code.rglob("*.so")):
             library.write_bytes(without_symbols(library.read_bytes()))
     ignored = shutil.ignore_patterns("__pycache__", "requirements.txt")
@@ -107,6 +107,7 @@ def _compile(code: Path, place: str) -> None:
 def main() -> int:
     """Build as the command line says."""
     parser = argparse.ArgumentParser(prog="build.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--name", required=True, help="the logical id in template.yaml")
     parser.add_argument("--architecture", choices=sorted(WHEELS), required=True)
     parser.add_argument("--target", type=Path, required=True)
     options = parser.parse_args()
@@ -115,7 +116,7 @@ def main() -> int:
         print(f"Python {VERSION[0]}.{VERSION[1]} has to run it, with PYTHONHASHSEED=0", file=sys.stderr)
         return 1
     try:
-        build(Path.cwd(), options.target, options.architecture)
+        build(options.name, Path.cwd(), options.target, options.architecture)
     except BuildError as error:
         print(error, file=sys.stderr)
         return 1
