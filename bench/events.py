@@ -19,7 +19,7 @@ def event(verb: str, root: Path) -> dict[str, Any]:
     if "registration" in found:
         found["registration"] = uuid.uuid4().hex * 2
     if verb == "reconcile":  # one agent's schedules: the others of a run are more with every part of it
-        found["request"]["agent_id"] = f"agent-{uuid.uuid4().hex[:12]}"
+        found["shard"]["prefix"] = f"agent-{uuid.uuid4().hex[:12]}"
     return found
 
 

@@ -21,8 +21,8 @@ from tools.figures.figure import Figure, Progress, compared, exact, rounds
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
 
-# The process knows its last executions; the growth is measured after it knows as many as it ever will.
-_BEFORE, _CYCLES = 110, 300
+# It grows until it knows as many executions as it ever will, and a while longer; the growth is measured after that.
+_BEFORE, _CYCLES = 300, 300
 _READY = "started;"
 _PORTS = ("API_PORT", "AWS_LOCAL_PORT", "SPICEDB_PORT", "TEMPORAL_PORT", "TEMPORAL_UI_PORT")
 
