@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench import calls, cold_start, cost, laptop, lists, memory, sizes, warm
+from bench import calls, cold_start, cost, laptop, lists, memory, scale, sizes, warm
 from bench.builds import EARLIER
 from local.stack.endpoints import Endpoints
 from local.stack.parts import engines
@@ -31,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(_PARTS)}")
     parser.add_argument("--rounds", type=int, default=10, help="of what is compared in rounds (default: %(default)s)")
     parser.add_argument("--against", default=EARLIER, help="an earlier commit (default: %(default)s)")
+    parser.add_argument("--million", action="store_true", help="of scale: with a million schedules too, in 3 minutes")
     parser.add_argument("--output", type=Path, default=RESULTS, help="the folder of the results (default: %(default)s)")
     options = parser.parse_args(arguments)
     if wrong := set(options.parts) - set(_PARTS):
@@ -74,6 +75,7 @@ _PARTS: dict[str, Part] = {
     "throughput": _with_engines(lambda endpoints, options: warm.throughput(endpoints, options.rounds)),
     "lists": _with_engines(lambda endpoints, options: lists.measure(endpoints, options.rounds)),
     "laptop": lambda options: laptop.measure(options.rounds),
+    "scale": lambda options: scale.measure(options.output, options.million),
     "cost": _with_engines(lambda endpoints, _: cost.measure(endpoints)),
 }
 

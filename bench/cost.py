@@ -20,16 +20,15 @@ from bench.chains import Functions
 from local.stack.endpoints import Endpoints
 from saga_core.observability import logger
 from tools.figures.figure import Figure, exact
+from tools.scale import model
 
 PRICES: dict[str, Any] = tomllib.loads((Path(__file__).parent / "prices.toml").read_text())
 MILLION = 1_000_000
-_GB = 1.0  # MemorySize in template.yaml is 1,024 MB
+_WORK = {"create": model.CREATE, "delete": model.DELETE}
 _OPERATIONS = 100
 _HOURS_A_MONTH = 730
 # Two of the smallest containers that run an asynchronous service: a quarter of a processor, half a GB.
 _CONTAINERS, _VCPU, _CONTAINER_GB = 2, 0.25, 0.5
-# The states that a create and a delete enter when nothing fails, those in branches included, and the start.
-TRANSITIONS = {"create": 12, "delete": 11}
 
 
 def measure(endpoints: Endpoints) -> list[Figure]:
@@ -56,7 +55,7 @@ def measure(endpoints: Endpoints) -> list[Figure]:
     figures = []
     for architecture in ("", "_arm64"):
         name = architecture.removeprefix("_") or "x86_64"
-        functions_cost = sum(_functions(statistics.median(billed[verb]), architecture) for verb in billed)
+        functions_cost = sum(_functions(verb, statistics.median(billed[verb]), architecture) for verb in billed)
         logs = MILLION * gigabytes * PRICES["logs"]["gb"]
         for kind in ("Express", "Standard"):
             machines = sum(_machine(kind, verb, statistics.median(durations[verb])) for verb in durations)
@@ -66,15 +65,16 @@ def measure(endpoints: Endpoints) -> list[Figure]:
     return [*figures, exact("cost", "two containers, a month, x86_64", "$", month)]
 
 
-def _functions(seconds: float, architecture: str) -> float:
+def _functions(verb: str, seconds: float, architecture: str) -> float:
     prices: Mapping[str, float] = PRICES["lambda"]
-    return 4 * prices["million_requests"] + MILLION * seconds * _GB * prices[f"gb_second{architecture}"]
+    requests = _WORK[verb].invocations * prices["million_requests"]
+    return requests + MILLION * seconds * model.MEMORY_GB * prices[f"gb_second{architecture}"]
 
 
 def _machine(kind: str, verb: str, seconds: float) -> float:
     prices: Mapping[str, float] = PRICES["step_functions"]
     if kind == "Standard":
-        return MILLION / 1000 * TRANSITIONS[verb] * prices["thousand_transitions"]
+        return MILLION / 1000 * _WORK[verb].states * prices["thousand_transitions"]
     return prices["million_express_requests"] + (
         MILLION * seconds * prices["express_chunk_mb"] / 1024 * prices["express_gb_second"]
     )

@@ -22,7 +22,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tests.support.fleet import Fleet, FleetEngines
-from tests.support.reconciliation import expected_calls, reconciled
+from tests.support.reconciliation import reconciled
+from tools.scale.model import sweep_calls
 
 _MOST_MEGABYTES = 512
 _BAR = 30
@@ -41,7 +42,7 @@ _COLUMNS = (
 def measure(schedules: int, shards: int) -> dict[str, Any]:
     """Run one report in this process; progress goes to stderr."""
     engines = FleetEngines(Fleet(schedules))
-    expected = expected_calls(schedules).total()
+    expected = sweep_calls([schedules]).total()
     invocations, shown = 0, -1
 
     def progress() -> None:
@@ -99,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.here:
         print(json.dumps(measure(options.schedules[0], options.shards)))
         return 0
-    results = [_measured_apart(schedules, options.shards) for schedules in options.schedules]
+    results = [measured_apart(schedules, options.shards) for schedules in options.schedules]
     print(table(results))
     if options.json:
         for result in results:
@@ -110,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(fine) and linear else 1
 
 
-def _measured_apart(schedules: int, shards: int) -> dict[str, Any]:
+def measured_apart(schedules: int, shards: int) -> dict[str, Any]:
+    """As `measure`, in a process of its own."""
     command = [
         sys.executable,
         "-m",

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.api import Api, HttpResponse, eventually
+from tools.scale import model
+from tools.scale.model import Work
 
 Request = Callable[[Api], HttpResponse]
 
@@ -42,37 +44,27 @@ def triggered_with_key(api: Api) -> HttpResponse:
     return api.trigger(key="once")
 
 
+def calls(*works: Work) -> tuple[list[str], list[str]]:
+    """To SpiceDB, and to Temporal, as the model of docs/performance.md has them."""
+    return [each for work in works for each in work.spicedb], [each for work in works for each in work.temporal]
+
+
 # What is there, the request, its calls to SpiceDB and to Temporal. The calls of a Parallel state run side by side.
 REQUESTS: dict[str, tuple[Callable[[Api], None], Request, list[str], list[str]]] = {
-    "create": (
-        nothing,
-        Api.create,
-        ["CheckPermission", "CheckPermission", "WriteRelationships", "WriteRelationships"],
-        ["CreateSchedule", "DescribeSchedule"],
-    ),
-    "list": (created_and_listed, listed, ["CheckPermission", "CheckBulkPermissions"], ["ListSchedules"]),
-    "get": (created, Api.get, ["CheckBulkPermissions"], ["DescribeSchedule"]),
-    "pause": (created, changed("pause"), ["CheckBulkPermissions"], ["PatchSchedule", "DescribeSchedule"]),
-    "unpause": (created, changed("unpause"), ["CheckBulkPermissions"], ["PatchSchedule", "DescribeSchedule"]),
-    "trigger": (created, changed("trigger"), ["CheckBulkPermissions"], ["PatchSchedule", "DescribeSchedule"]),
-    "trigger with a key": (
-        created,
-        triggered_with_key,
-        ["CheckBulkPermissions", "ReadRelationships", "WriteRelationships", "WriteRelationships"],
-        ["PatchSchedule", "DescribeSchedule"],
-    ),
+    "create": (nothing, Api.create, *calls(model.BEFORE_CREATE, model.CREATE)),
+    "list": (created_and_listed, listed, *calls(model.LIST)),
+    "get": (created, Api.get, *calls(model.GET)),
+    "pause": (created, changed("pause"), *calls(model.PAUSE)),
+    "unpause": (created, changed("unpause"), *calls(model.PAUSE)),
+    "trigger": (created, changed("trigger"), *calls(model.TRIGGER)),
+    "trigger with a key": (created, triggered_with_key, *calls(model.TRIGGER_WITH_KEY)),
     "replayed trigger": (
         triggered,
         triggered_with_key,
         ["CheckBulkPermissions", "ReadRelationships", "WriteRelationships", "ReadRelationships"],
         ["DescribeSchedule"],
     ),
-    "delete": (
-        created,
-        Api.delete,
-        ["CheckBulkPermissions", "DeleteRelationships"],
-        ["DescribeSchedule", "DeleteSchedule", "DescribeSchedule"],
-    ),
+    "delete": (created, Api.delete, *calls(model.BEFORE_DELETE, model.DELETE)),
 }
 
 

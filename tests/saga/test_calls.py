@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support.saga_stack import Ended, Stack
+from tools.scale import model
 
 Run = Callable[[Stack], Ended]
 
@@ -60,12 +61,7 @@ def delete(stack: Stack) -> Ended:
 
 # What is there, the operation, its calls to SpiceDB and to Temporal. The calls of a Parallel state run side by side.
 PATHS: dict[str, tuple[Callable[[Stack], None], Run, list[str], list[str]]] = {
-    "create": (
-        nothing,
-        create,
-        ["CheckPermission", "WriteRelationships", "WriteRelationships"],
-        ["CreateSchedule", "DescribeSchedule"],
-    ),
+    "create": (nothing, create, list(model.CREATE.spicedb), list(model.CREATE.temporal)),
     "create without a creator": (nothing, create_without_creator, [], ["CreateSchedule", "DescribeSchedule"]),
     "replay": (
         created,
@@ -94,7 +90,7 @@ PATHS: dict[str, tuple[Callable[[Stack], None], Run, list[str], list[str]]] = {
         ],
         ["DescribeSchedule", "CreateSchedule", "DescribeSchedule"],
     ),
-    "delete": (created, delete, ["DeleteRelationships"], ["DescribeSchedule", "DeleteSchedule", "DescribeSchedule"]),
+    "delete": (created, delete, list(model.DELETE.spicedb), list(model.DELETE.temporal)),
     "delete while a lease runs": (
         created_with_lease,
         delete,

@@ -64,10 +64,12 @@ class Fleet:
     Attributes:
         size: how many there are.
         damaged_every: so many in a row have one of each of `DAMAGES`; 0 for none. It is larger than their number.
+        grants: how many viewers each has.
     """
 
     size: int
     damaged_every: int = 0
+    grants: int = 0
 
     def id(self, number: int) -> str:
         """The id of a schedule. They begin with every letter and digit, equally often."""
@@ -109,6 +111,7 @@ class Fleet:
             ("owner", "user", f"u{number % 1000}"),
             ("parent_agent", "agent", self.id(number).partition(ids.SEPARATOR)[0]),
             ("registered_by", "registration", f"{number:064x}"),
+            *(("viewer", "user", f"g{grant:03}") for grant in range(self.grants)),
         ]
         if damage == "other_owner":
             found[0] = ("owner", "user", "somebody")

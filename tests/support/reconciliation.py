@@ -1,14 +1,11 @@
 """A reconciliation as its state machine runs it, one shard after another and without a Step Functions."""
 
 import json
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from saga_reconcile.steps import handler
 
-# Of a page of schedules, and of one of relationships.
-_PAGE = 1000
 REMAINING_SECONDS = 120  # the function's Timeout in template.yaml
 
 
@@ -51,11 +48,3 @@ def reconciled(request: Mapping[str, Any], on_invocation: Callable[[Any], object
     judged = step("judge", request, tallies=tallies)
     repaired = [swept(shard, request, on_invocation) for shard in judged["shards"]] if judged["repairs"] else []
     return step("report", request, tallies=tallies, repaired=repaired, judged=judged)
-
-
-def expected_calls(schedules: int) -> Counter[str]:
-    """The calls of a report on so many schedules that agree, of three relationships each, in one shard."""
-    pages, with_ids = -(-schedules // _PAGE), -(-3 * schedules // _PAGE)
-    # A page that is full may be the last one: only the next one, which is empty, tells.
-    lists, reads = schedules // _PAGE + 1, 3 * schedules // _PAGE + 1
-    return Counter(ListSchedules=lists + with_ids, CheckBulkPermissions=pages, ReadRelationships=reads)

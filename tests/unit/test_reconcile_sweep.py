@@ -11,7 +11,8 @@ from saga_reconcile.requests import Position, ReconcileRequest, Shard
 from saga_reconcile.tally import Tally
 from saga_spicedb import registrations
 from tests.support.fleet import Fleet, FleetEngines
-from tests.support.reconciliation import expected_calls, reconciled
+from tests.support.reconciliation import reconciled
+from tools.scale.model import sweep_calls
 
 LEASE = timedelta(minutes=12)
 
@@ -25,14 +26,14 @@ def found(report: dict[str, Any]) -> dict[str, int]:
     return {kind: counts["found"] for kind, counts in report["kinds"].items()}
 
 
-@pytest.mark.parametrize("size", [1, 333, 1000, 5000])
+@pytest.mark.parametrize("size", [1, 333, 334, 667, 1000, 1001, 5000])
 def test_schedules_that_agree_take_a_few_calls_for_each_thousand(size: int) -> None:
     engines = FleetEngines(Fleet(size))
 
     seen = report(engines)
 
     assert (seen["seen"], seen["kinds"]) == ({"schedules": size, "registrations": size}, {})
-    assert engines.calls == expected_calls(size)
+    assert engines.calls == sweep_calls([size])
 
 
 @pytest.mark.parametrize("shards", [1, 62])

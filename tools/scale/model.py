@@ -115,7 +115,9 @@ def a_second(
         "SpiceDB calls": sum(len(work.spicedb) for work in every),
         "Temporal calls": sum(len(work.temporal) for work in every),
         "lists": sum(work.temporal.count("ListSchedules") for work in every),
-        "updates": sum(work.spicedb.count("WriteRelationships") + work.spicedb.count("DeleteRelationships") for work in every),
+        "updates": sum(
+            work.spicedb.count("WriteRelationships") + work.spicedb.count("DeleteRelationships") for work in every
+        ),
     }
     return {name: rate * count for name, count in found.items()}
 
