@@ -106,9 +106,10 @@ doctor: $(VENV) ## show whether Temporal and SpiceDB agree on the running stack 
 reconcile: $(VENV) ## repair what `make doctor` finds (ARGS="--confirm 40" allows that many repairs)
 	@.venv/bin/python -m tools.doctor --repair $(ARGS)
 
-docs: $(VENV) ## write the generated parts of docs/machines.md and docs/security.md again
+docs: $(VENV) ## write the generated parts of docs/machines.md, docs/security.md and docs/performance.md again
 	@.venv/bin/python -m tools.diagrams
 	@.venv/bin/python -m tools.permissions_table
+	@.venv/bin/python -m tools.scale.document
 
 schema: $(VENV) ## merge schema/schedules.zed into the running stack's SpiceDB and show the difference
 	@SPICEDB_TOKEN=local .venv/bin/python -m tools.schema --insecure --endpoint 127.0.0.1:$(or $(SPICEDB_PORT),50051) --apply

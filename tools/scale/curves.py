@@ -80,8 +80,8 @@ def _draw(title: str, what: str, first: float, last: float, lines: dict[str, Use
         anchor = "end" if 10**power == last else "middle"
         parts.append(_text(x(10**power), _TOP + _PLOT + 16, number(10**power), anchor=anchor))
     parts.append(_text(_LEFT + width / 2, _TOP + _PLOT + 34, what, anchor="middle"))
-    for power in range(round(math.log10(_LOWEST)), round(math.log10(_HIGHEST)) + 1):
-        parts.append(_text(_LEFT - 6, y(10**power) + 4, f"×{10**power:g}", anchor="end"))
+    powers = range(round(math.log10(_LOWEST)), round(math.log10(_HIGHEST)) + 1)
+    parts += [_text(_LEFT - 6, y(10**power) + 4, f"×{10**power:g}", anchor="end") for power in powers]
     for place, (name, used) in enumerate(lines.items()):
         values = [first * (last / first) ** (step / _POINTS) for step in range(_POINTS + 1)]
         line = "L".join(f"{x(value):.1f} {y(used(value)):.1f}" for value in values if used(value) <= _HIGHEST)
