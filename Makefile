@@ -83,11 +83,12 @@ check: $(VENV) $(NODE) $(TOOLS) $(RUNTIME) ## lint, types, template, state machi
 	.tools/bin/checkov --file template.yaml --quiet --compact --skip-download
 	.venv/bin/python -m tools.diagrams --check
 	.venv/bin/python -m tools.permissions_table --check
+	.venv/bin/python -m tools.scale.document --check
 	.venv/bin/python -m tools.links
 	.venv/bin/python -m pytest -q $(BUDGETS)
 
 # What is exact and must not grow by itself: sizes, imported modules, calls to the engines.
-BUDGETS = tests/budgets tests/saga/test_calls.py tests/api/test_calls.py
+BUDGETS = tests/budgets tests/saga/test_calls.py tests/api/test_calls.py tests/saga/test_scale.py tests/api/test_scale.py
 
 .PHONY: bench
 bench: $(VENV) $(NODE) $(TOOLS) $(RUNTIME) ## measure this tree; table, results and plots go to docs/performance (ARGS="sizes warm": those parts)
