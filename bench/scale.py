@@ -1,8 +1,8 @@
 """The model of what grows with what (tools/scale) against reports of the reconciler, and its curves.
 
 The reports are on schedules that are made when they are read (bench/reconcile.py). The calls have to be those of the
-model. Time and memory are compared with those of the smallest report: the model has them grow with the number of
-schedules, and not at all.
+model, and the invocations those of the time that the report took. Time and memory are compared with those of the
+smallest report: the model has them grow with the number of schedules, and not at all.
 """
 
 from pathlib import Path
@@ -28,8 +28,10 @@ def measure(folder: Path, largest: bool) -> list[Figure]:
             smallest = smallest or run
             what = f"report on {size:,}"
             calls, time = model.sweep_calls([size]).total(), smallest["microseconds"]
+            invoked = model.sweep_invocations(run["seconds"])
             figures += [
                 exact("scale", f"{what}: calls", "calls", run["calls"], "model", calls),
+                exact("scale", f"{what}: invocations", "invocations", run["invocations"], "model", invoked),
                 exact("scale", f"{what}: processor time", "µs a schedule", run["microseconds"], "smallest", time),
                 exact("scale", f"{what}: memory", "MB", run["peak_megabytes"], "smallest", smallest["peak_megabytes"]),
             ]

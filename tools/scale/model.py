@@ -167,7 +167,7 @@ def sweep(schedules: int, shards: int = 1, relations: int = RELATIONSHIPS, times
     even = -(-schedules // shards)  # the largest shard
     calls = sweep_calls([even], relations)
     seconds = even * times.schedule + calls.total() * times.page
-    invocations = max(1, math.ceil(seconds / SWEEP_SECONDS))
+    invocations = sweep_invocations(seconds)
     in_turn = math.ceil(shards / min(shards, SHARDS_AT_ONCE))
     return Sweep(
         calls=Counter({method: shards * number for method, number in calls.items()}),
@@ -176,6 +176,11 @@ def sweep(schedules: int, shards: int = 1, relations: int = RELATIONSHIPS, times
         lambda_seconds=shards * seconds,
         seconds=in_turn * seconds,
     )
+
+
+def sweep_invocations(seconds: float) -> int:
+    """That a shard takes whose sweep takes so long."""
+    return max(1, math.ceil(seconds / SWEEP_SECONDS))
 
 
 def sweep_states(shards: int, invocations: int) -> int:
