@@ -32,11 +32,15 @@ def _line(log: Mapping[str, Any]) -> str:
     return line
 
 
+_encode = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":")).encode
+
+
 def _json(value: Any) -> str:
-    return limits.writable(json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":")))
+    return limits.writable(_encode(value))
 
 
-logger = Logger(json_serializer=_line)
+# Powertools would try to read every message as JSON.
+logger = Logger(json_serializer=_line, json_deserializer=str)
 
 Event = Mapping[str, Any]
 Result = Mapping[str, Any]
