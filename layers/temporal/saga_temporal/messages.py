@@ -31,6 +31,9 @@ from saga_temporal import cron, payloads
 
 # The memo has one JSON object, a Memo, under this key.
 MEMO_KEY = "agent_schedule"
+_POLICIES: dict[int, OverlapPolicy] = {
+    ScheduleOverlapPolicy.Value(f"SCHEDULE_OVERLAP_POLICY_{policy}"): policy for policy in OverlapPolicy
+}
 
 
 @dataclass(frozen=True)
@@ -209,10 +212,7 @@ def _whole_seconds(duration: Duration) -> int | None:
 
 def _overlap_policy(value: int) -> OverlapPolicy | None:
     """None for a policy that this application does not know."""
-    for policy in OverlapPolicy:
-        if value == ScheduleOverlapPolicy.Value(f"SCHEDULE_OVERLAP_POLICY_{policy}"):
-            return policy
-    return None
+    return _POLICIES.get(value)
 
 
 def _state(*, paused: bool) -> views.ScheduleState:
