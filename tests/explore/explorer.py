@@ -72,6 +72,7 @@ class Damage(Enum):
     MANY_GRANTS = "many grants"  # more than one transaction removes
     FENCE_LOST = "fence lost"
     OTHER_FENCE = "another's fence"
+    OTHER_LEASE = "another's lease stands"  # with its fence
     PARENT_LOST = "parent lost"
     RESERVED = "name reserved"  # by a schedule that Temporal's other scheduler had made, and that is deleted
 
@@ -190,12 +191,13 @@ class Explorer:
             )
         if damage is Damage.UNSCHEDULED:
             world = replace(world, temporal=frozenset(replace(each, deleted=True) for each in world.temporal))
-        if damage is Damage.LEASE_STANDS:
-            spicedb |= {leased(fence) for fence in fences}
-        if damage in (Damage.FENCE_LOST, Damage.OTHER_FENCE):
+        if damage in (Damage.FENCE_LOST, Damage.OTHER_FENCE, Damage.OTHER_LEASE):
             spicedb = spicedb.difference(fences)
-        if damage is Damage.OTHER_FENCE:
-            spicedb |= {(*fence[:4], "anothers", None) for fence in fences}
+        if damage in (Damage.OTHER_FENCE, Damage.OTHER_LEASE):
+            fences = [(*fence[:4], "anothers", None) for fence in fences]
+            spicedb = spicedb.union(fences)
+        if damage in (Damage.LEASE_STANDS, Damage.OTHER_LEASE):
+            spicedb |= {leased(fence) for fence in fences}
         if damage is Damage.PARENT_LOST:
             spicedb = frozenset(one for one in spicedb if one[2] != "parent_agent")
         viewers = ["bob", "carol", "dave", "erin", "frank"] if damage is Damage.MANY_GRANTS else ["bob"]

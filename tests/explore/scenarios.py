@@ -87,6 +87,12 @@ def _plots() -> Iterator[_Plot]:
     yield _Plot("creates with and without creator", (create("one"), create("two", creator=None)))
     yield _Plot("two deletes", (delete("delete1"), delete("delete2")), first, (*once_more, Damage.MANY_GRANTS))
     yield _Plot("a delete and a re-create", (delete("delete"), create("again")), first, damaged)
+    yield _Plot(
+        "a delete and a re-create without creator",
+        (delete("delete"), create("again", creator=None)),
+        first,
+        (*once_more, Damage.OTHER_FENCE, Damage.OTHER_LEASE),
+    )
     yield _Plot("a replay and a delete", (create("again", key="k"), delete("delete")), keyed, damaged)
     yield _Plot("two replays", (create("one", key="k"), create("two", key="k")), keyed, (Damage.LOST,))
     yield _Plot("another's create", (create("other", creator="bob"),), first, damaged)

@@ -132,6 +132,15 @@ def without_a_look_before_clearing(_patch: pytest.MonkeyPatch) -> Any:
     return changed("delete_schedule", "DeregisterOutcome", clear_at_once)
 
 
+def without_telling_whose_the_relationships_are(_patch: pytest.MonkeyPatch) -> Any:
+    """A delete takes what is left for the relationships of whatever schedule has the name by now."""
+
+    def assume(state: Any) -> None:
+        state["Choices"].insert(2, {"Variable": "$.look.exists", "BooleanEquals": True, "Next": "Deregistered"})
+
+    return changed("delete_schedule", "LookOutcome", assume)
+
+
 def without_a_look_before_a_repeated_delete(_patch: pytest.MonkeyPatch) -> Any:
     """A repeated attempt deletes whatever schedule has the name by then."""
 
@@ -161,6 +170,7 @@ def changed(kind: str, name: str, change: Callable[[Any], object]) -> Any:
         (without_the_look_after_a_restore, "a replay and a deletion by hand, relationships lost"),
         (without_a_second_look, "a create and a delete"),
         (without_a_look_before_clearing, "a delete and a re-create"),
+        (without_telling_whose_the_relationships_are, "a delete and a re-create without creator"),
         (without_a_look_before_a_repeated_delete, "a delete and a re-create"),
     ],
 )

@@ -190,7 +190,7 @@ class SpiceDB:
         return self._remove(schedule_id, [messages.must_match(schedule_id, "registered_by", registration)], deadline)
 
     def clear(self, schedule_id: str, registration: str | None, deadline: Deadline) -> Removal:
-        """Remove every relationship on a schedule that is not there, unless a lease is live.
+        """Remove every relationship of an operation that is over, unless a lease is live.
 
         ``registration`` is the fence that they have; None clears relationships that have no fence.
         """
