@@ -79,6 +79,33 @@ def test_a_repeated_delete_leaves_a_schedule_alone_that_was_created_since(stack:
     assert stack.held() == ({} if who else stack.registered(by=successor[0]))
 
 
+@pytest.mark.parametrize("lease", ["live", "over"])
+def test_what_an_interrupted_create_left_is_not_taken_for_that_of_a_schedule_without_a_creator(
+    stack: Stack, lease: str
+) -> None:
+    """The name passes from one schedule without a creator to another one while a delete runs."""
+    nobodys = {**stack.request(), "principal": None}
+    interrupted = stack.interrupt(stack.request(), at="CreateSchedule")
+    if lease == "over":
+        stack.end_lease()
+    left = stack.held()
+    stack.create(nobodys)
+    successor: list[Ended] = []
+    stack.temporal.clear()
+    stack.temporal.inject("DescribeSchedule", Fault.REFUSED, at=2)
+    stack.on_wait("LookAgain", lambda: successor.append(stack.create(nobodys)))
+
+    deleted = stack.delete()
+
+    assert interrupted.status == "ABORTED"
+    assert left
+    assert successor[0].output["outcome"] == "created"
+    memo = stack.scheduled()
+    assert memo
+    assert memo["registration"] == successor[0].registration
+    assert (deleted.output["deregistered"], stack.held()) == ((True, {}) if lease == "over" else (False, left))
+
+
 def test_two_executions_never_have_the_same_registration(stack: Stack) -> None:
     """It is not a function of the execution's name: an Express machine may run one execution twice."""
     first = stack.create()
