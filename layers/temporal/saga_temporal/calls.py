@@ -1,7 +1,6 @@
 """One call to Temporal: the connection, the deadline, and what each error means."""
 
-import traceback
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
@@ -46,7 +45,7 @@ OwnErrors = Mapping[RPCStatusCode, Callable[[str], SagaError]]
 
 
 class Rpc(Protocol[Response_co]):
-    def __call__(self, req: Any, *, timeout: timedelta) -> Awaitable[Response_co]: ...
+    def __call__(self, req: Any, *, timeout: timedelta) -> Coroutine[Any, Any, Response_co]: ...
 
 
 class WorkflowService(Protocol):
@@ -93,7 +92,7 @@ class Calls:
             # Connecting may have taken its time.
             timeout = timedelta(seconds=_time_left(deadline))
             try:
-                response: Response = self._run(_called(rpc(service), message, timeout))
+                response: Response = self._run(rpc(service)(message, timeout=timeout))
             except RPCError as error:
                 if error.status in _KEY_REFUSALS or error.status in _LOST:
                     self._connection.failed(service, credentials_refused=error.status in _KEY_REFUSALS)
@@ -101,16 +100,6 @@ class Calls:
                     raise own[error.status](error.message) from None
                 raise _classified(error) from None
             return response
-
-
-async def _called(rpc: Rpc[Response], message: Any, timeout: timedelta) -> Response:
-    try:
-        return await rpc(message, timeout=timeout)
-    except RPCError as error:
-        # Its cause and a frame of temporalio refer to each other, and the frame has the client, which would stay open.
-        if error.__context__:
-            traceback.clear_frames(error.__context__.__traceback__)
-        raise
 
 
 def _time_left(deadline: Deadline) -> float:

@@ -1,10 +1,11 @@
-"""The connection to the Temporal that the environment names: settings, secrets, client, event loop."""
+"""The connection to the Temporal that the environment names: settings, secrets, client, event loops."""
 
 import asyncio
 import json
 import re
-import threading
 import time
+import traceback
+from collections import deque
 from collections.abc import Coroutine
 from datetime import timedelta
 from functools import cache
@@ -17,7 +18,7 @@ from saga_core.connections import Connected, Connection
 from saga_core.errors import ConfigurationError, TemporalUnavailable
 from saga_core.secret_store import Secrets
 from saga_core.settings import TemporalSettings
-from saga_temporal.calls import Run, WorkflowService
+from saga_temporal.calls import WorkflowService
 from saga_temporal.gateway import Temporal
 
 _KEY = "TEMPORAL_API_KEY_SECRET"
@@ -28,6 +29,8 @@ _TLS_KEYS = {"server_root_ca_cert": "authority", "client_cert": "certificate", "
 _REFUSED = re.compile(r"Status \{ code: '?(\w+)")
 # Seconds after which temporalio gives up a connection that nobody waits for any more.
 _ABANDONED_SECONDS = 1.0
+# Not in use now: there are as many as there were calls at the same time.
+_idle_loops: deque[asyncio.AbstractEventLoop] = deque()
 
 T = TypeVar("T")
 
@@ -41,12 +44,11 @@ def temporal() -> Temporal:
     """
     settings = TemporalSettings.load()
     secrets = Secrets(TemporalUnavailable)
-    run = _loop_in_background()
-    connection = Connection(lambda timeout: connect(settings, secrets, run, timeout), secrets.expire)
-    return Temporal(connection, settings.temporal_namespace, run)
+    connection = Connection(lambda timeout: connect(settings, secrets, timeout), secrets.expire)
+    return Temporal(connection, settings.temporal_namespace, _run)
 
 
-def connect(settings: TemporalSettings, secrets: Secrets, run: Run, timeout: float) -> Connected[WorkflowService]:
+def connect(settings: TemporalSettings, secrets: Secrets, timeout: float) -> Connected[WorkflowService]:
     """A service whose connection is made within ``timeout`` seconds.
 
     Raises:
@@ -72,7 +74,7 @@ def connect(settings: TemporalSettings, secrets: Secrets, run: Run, timeout: flo
     )
     said = None
     try:
-        client: ServiceClient = run(asyncio.wait_for(ServiceClient.connect(config), left))
+        client: ServiceClient = _run(asyncio.wait_for(ServiceClient.connect(config), left))
     except TimeoutError:
         pass
     except ValueError:
@@ -134,12 +136,19 @@ def _tls(pems: handshake.Pems) -> TLSConfig:
     )
 
 
-def _loop_in_background() -> Run:
-    """Start an event loop in a thread of its own: temporalio is asynchronous, and a connection belongs to one loop."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="temporal", daemon=True).start()
-
-    def run(coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-
-    return run
+def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end in this thread. temporalio's client may be used from any event loop."""
+    try:
+        loop = _idle_loops.pop()
+    except IndexError:
+        loop = asyncio.new_event_loop()
+    try:
+        return loop.run_until_complete(coroutine)
+    except Exception as error:
+        # An error, its cause and their frames refer to each other, and a frame has the client, which would stay open.
+        for each in (error, error.__context__):
+            if each:
+                traceback.clear_frames(each.__traceback__)
+        raise
+    finally:
+        _idle_loops.append(loop)
