@@ -154,6 +154,3 @@ class Step(Model):
     tallies: list[ShardTally] | None = None
     repaired: list[ShardTally] | None = None
     judged: dict[str, Any] | None = None
-
-
-__all__ = ["Mode", "Position", "ReconcileRequest", "Revoked", "Shard", "ShardTally", "Step", "is_ours", "subject"]

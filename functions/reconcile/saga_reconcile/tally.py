@@ -29,6 +29,7 @@ class Tally:
         self.repaired: int = counted.get("repaired", 0)
         self.waiting: int = counted.get("waiting", 0)
         self.items: list[Any] = list(counted.get("items", ()))
+        self._bytes = sum(map(_bytes, self.items))
         self.items_left_out: int = counted.get("items_left_out", 0)
 
     def add(self, finding: Finding, *, wanted: bool, repaired: bool) -> None:
@@ -49,11 +50,14 @@ class Tally:
             counts["left"] += number
 
     def _keep(self, item: Any) -> None:
-        size = limits.size(json.dumps([*self.items, item]))
-        if len(self.items) < self._most_items and size <= ITEM_BYTES * self._most_items:
-            self.items.append(item)
-        else:
-            self.items_left_out += 1
+        # There may be as many findings as schedules: once there are enough items, none is measured any more.
+        if len(self.items) < self._most_items:
+            size = self._bytes + _bytes(item)
+            if size <= ITEM_BYTES * self._most_items:
+                self.items.append(item)
+                self._bytes = size
+                return
+        self.items_left_out += 1
 
     def to_json(self) -> dict[str, Any]:
         """As decoded JSON."""
@@ -66,6 +70,11 @@ class Tally:
             "items": self.items,
             "items_left_out": self.items_left_out,
         }
+
+
+def _bytes(item: Any) -> int:
+    """What an item takes in the JSON of a list: itself, and two more for a comma and a space, or the brackets."""
+    return limits.size(json.dumps(item)) + 2
 
 
 def merged(tallies: Iterable[Mapping[str, Any]]) -> Tally:
