@@ -29,7 +29,7 @@ def _on(scheduler: str) -> tuple[str, ...]:
 
 PARTS = {
     "every case of the fault matrix": (*_PYTEST, *_PARALLEL, _MATRIX),
-    "the other slow tests, storms of several seeds": (*_PYTEST, "-m", "slow", f"--ignore={_MATRIX}"),
+    "the other slow tests, storms of several seeds": (*_PYTEST, *_PARALLEL, "-m", "slow", f"--ignore={_MATRIX}"),
     "every scenario of the explorer with two faults": (sys.executable, "-m", "tests.explore"),
     f"{_FUZZ_EXAMPLES} random requests a route": (*_PYTEST, *_PARALLEL, "--timeout", "0", _FUZZ),
     "promises, storm, API and model on Temporal's CHASM scheduler": _on("chasm"),
