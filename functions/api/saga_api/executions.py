@@ -1,16 +1,14 @@
 """Starts the Express machines and waits for their end. boto3 is imported at the first call."""
 
 import json
-import threading
 import uuid
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any
 
 from saga_core import errors
-from saga_core.deadlines import Deadline
+from saga_core.deadlines import Deadline, within
 from saga_core.errors import OutcomeUnknown, SagaError
 from saga_core.observability import logger
 
@@ -63,7 +61,7 @@ def run(machine_arn: str, request: Mapping[str, Any], trace: str | None, deadlin
 
     logger.info("execution started", execution=name, machine=machine_arn)
     try:
-        ended = _within(seconds, start)
+        ended = within(seconds, start, thread="execution")
     except ClientError as error:
         logger.warning("execution not started", execution=name, reason=error.response["Error"]["Code"])
         raise _refusal(name, error.response) from None
@@ -78,23 +76,6 @@ def run(machine_arn: str, request: Mapping[str, Any], trace: str | None, deadlin
         output: dict[str, Any] = json.loads(ended["output"])
         return output
     raise _failure(ended["executionArn"], ended["status"], ended.get("error", ""), ended.get("cause", ""))
-
-
-def _within(seconds: float, call: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """What ``call`` returns or raises, or TimeoutError once the time is over.
-
-    botocore's own limits are for one address and for one read each. A call that is given up goes on until they end it.
-    """
-    ended: Future[dict[str, Any]] = Future()
-
-    def run_to_its_end() -> None:
-        try:
-            ended.set_result(call())
-        except Exception as error:  # noqa: BLE001 - it is raised where the result is waited for
-            ended.set_exception(error)
-
-    threading.Thread(target=run_to_its_end, name="execution", daemon=True).start()
-    return ended.result(seconds)
 
 
 def _refusal(name: str, response: Mapping[str, Any]) -> ExecutionFailed:

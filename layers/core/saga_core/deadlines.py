@@ -2,11 +2,15 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from threading import Thread
+from typing import Protocol, TypeVar
 
 # Reserved from Lambda's remaining time, seconds: enough to classify an expired call, log it and return.
 RETURN_MARGIN = 0.5
+
+T = TypeVar("T")
 
 
 class RemainingTime(Protocol):
@@ -46,3 +50,24 @@ class Deadline:
     def leaves(self, seconds: float) -> bool:
         """Whether so much time is left until the end."""
         return self.left() >= seconds
+
+
+def within(seconds: float, call: Callable[[], T], *, thread: str) -> T:
+    """What ``call`` returns or raises, if it ends within ``seconds``. It runs in a thread of the name ``thread``.
+
+    botocore's own limits are for one address each, and begin anew with every byte; this one does not. A call that is
+    given up goes on until they end it.
+
+    Raises:
+        TimeoutError: it has not ended in time.
+    """
+    ended: Future[T] = Future()
+
+    def run_to_its_end() -> None:
+        try:
+            ended.set_result(call())
+        except Exception as error:  # noqa: BLE001 - it is raised where the result is waited for
+            ended.set_exception(error)
+
+    Thread(target=run_to_its_end, name=thread, daemon=True).start()
+    return ended.result(max(seconds, 0))

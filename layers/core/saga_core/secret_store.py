@@ -3,11 +3,10 @@
 import math
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import cache, partial
-from threading import Thread
 from typing import Any
 
+from saga_core.deadlines import within
 from saga_core.errors import ConfigurationError, SagaError
 from saga_core.settings import PLAIN
 
@@ -57,7 +56,7 @@ def _fetch(setting: str, reference: str, unavailable: type[SagaError], seconds: 
     from botocore.exceptions import ConnectionError as NoConnectionError
 
     try:
-        value = _within(seconds, partial(_client().get_secret_value, reference)).get("SecretString")
+        value = within(seconds, partial(_client().get_secret_value, reference), thread="secret").get("SecretString")
     except ClientError as error:
         # The original error names the role and the request; CloudTrail has it too.
         code, status = error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
@@ -74,24 +73,6 @@ def _fetch(setting: str, reference: str, unavailable: type[SagaError], seconds: 
     if not isinstance(value, str):
         raise ConfigurationError(f"the secret of {setting} holds no text")
     return value
-
-
-def _within(seconds: float, ask: Callable[[], Any]) -> Any:
-    """What ``ask`` returns. A time limit of a socket begins anew with every byte; this one does not.
-
-    Raises:
-        TimeoutError: it has not returned in time. Its thread ends with the connection.
-    """
-    answer: Future[Any] = Future()
-
-    def answer_later() -> None:
-        try:
-            answer.set_result(ask())
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for
-            answer.set_exception(error)
-
-    Thread(target=answer_later, name="secret", daemon=True).start()
-    return answer.result(max(seconds, 0))
 
 
 @cache
