@@ -1,7 +1,7 @@
 """Register: write the creator's ownership and the agent edge to SpiceDB, before Temporal is touched."""
 
 from saga_core.deadlines import Deadline
-from saga_core.errors import AuthorizationUnavailable, ConfigurationError
+from saga_core.errors import AuthorizationUnavailable, unknown_after
 from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings
 from saga_core.steps import Holder, RegisterStep
@@ -22,12 +22,8 @@ def handler(event: Event, context: Context) -> Result:
     """
     step = RegisterStep.parse(event)
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
-    try:
+    with unknown_after(step.attempt, AuthorizationUnavailable):
         outcome, holder = _registered(step, deadline)
-    except ConfigurationError as error:
-        if step.attempt:
-            raise AuthorizationUnavailable(f"{error}; whether an earlier attempt took effect is not known") from None
-        raise
     if outcome is RegisterOutcome.SKIPPED and not step.repeat:
         logger.warning("registration skipped: no creator can be resolved", schedule_id=step.request.schedule_id)
         count("RegistrationSkipped")

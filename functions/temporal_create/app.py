@@ -1,7 +1,7 @@
 """Temporal create: create the schedule, with the operation's registration as request id and in its memo."""
 
 from saga_core.deadlines import Deadline
-from saga_core.errors import ConfigurationError, ScheduleAlreadyExists, TemporalUnavailable
+from saga_core.errors import ScheduleAlreadyExists, TemporalUnavailable, unknown_after
 from saga_core.observability import Context, Event, Result, count, logger, saga_step
 from saga_core.settings import call_settings, memo_settings
 from saga_core.steps import Memo, TemporalCreateStep
@@ -23,12 +23,9 @@ def handler(event: Event, context: Context) -> Result:
     deadline = Deadline.of(context, call_settings().rpc_timeout_seconds)
     memo = Memo.of(step, memo_settings().memo_version)
     try:
-        # Between two attempts a delete may have removed the registration.
-        temporal().create(step.request, memo, deadline, holds_name=step.registered and not step.attempt)
-    except ConfigurationError as error:
-        if step.attempt:
-            raise TemporalUnavailable(f"{error}; whether an earlier attempt took effect is not known") from None
-        raise
+        with unknown_after(step.attempt, TemporalUnavailable):
+            # Between two attempts a delete may have removed the registration.
+            temporal().create(step.request, memo, deadline, holds_name=step.registered and not step.attempt)
     except ScheduleAlreadyExists as error:
         if error.unowned:
             logger.warning("a schedule has a creator and no registration", schedule_id=step.request.schedule_id)

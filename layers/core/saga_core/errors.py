@@ -28,6 +28,8 @@ API alone; the others by the functions. Errors are classified by the code that a
 never by the text of its message.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, ClassVar
@@ -192,3 +194,18 @@ class OutcomeUnknown(SagaError):
 
     http_status = HTTPStatus.GATEWAY_TIMEOUT
     settled = False
+
+
+@contextmanager
+def unknown_after(attempt: int, unavailable: type[SagaError]) -> Iterator[None]:
+    """The block is one attempt: 0, 1, 2, …. Its ConfigurationError means that this attempt wrote nothing.
+
+    Raises:
+        unavailable: instead of a ConfigurationError after the first attempt: an earlier one may have written.
+    """
+    try:
+        yield
+    except ConfigurationError as error:
+        if attempt:
+            raise unavailable(f"{error}; whether an earlier attempt took effect is not known") from None
+        raise
