@@ -168,3 +168,16 @@ def test_a_secret_that_was_just_read_is_not_read_again_however_often_it_is_refus
         clock.seconds += 0.1
 
     assert len(manager.reads) == 100 * 0.1 // secret_store.READ_AGAIN_SECONDS + 1
+
+
+@pytest.mark.parametrize("seconds", [2, 3])
+def test_secrets_that_are_read_too_slowly_leave_no_time_to_connect(seconds: float) -> None:
+    clock = Clock()
+    secrets = Secrets(AuthorizationUnavailable, clock)
+
+    def connect() -> None:
+        with secrets.before_connecting("SpiceDB", 2):
+            clock.seconds += seconds
+
+    with pytest.raises(AuthorizationUnavailable, match="no time was left to connect to SpiceDB"):
+        connect()

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any
 
-from saga_core.deadlines import within
+from saga_core.deadlines import Deadline, within
 from saga_core.errors import ConfigurationError, SagaError
 from saga_core.settings import PLAIN
 
@@ -106,6 +107,24 @@ class Secrets:
             self._values[setting] = value, self._now()
             self._may_be_old.discard(setting)
         return value
+
+    @contextmanager
+    def before_connecting(self, engine: str, timeout: float) -> Iterator[Deadline]:
+        """The block reads what a connection to ``engine`` needs. Secrets that cannot be used expire.
+
+        Yields the end of the ``timeout`` seconds that reading and connecting may take.
+
+        Raises:
+            unavailable: they were read, and no time is left to connect.
+        """
+        deadline = Deadline(self._now() + timeout, timeout, self._now)
+        try:
+            yield deadline
+        except ConfigurationError:
+            self.expire()
+            raise
+        if deadline.left() <= 0:
+            raise self._unavailable(f"no time was left to connect to {engine}: its secrets were read, slowly")
 
     def hidden(self, text: str) -> str:
         """The text without any line of a secret, where an engine repeats one."""

@@ -1,6 +1,5 @@
 """The connection to the SpiceDB that the environment names: settings, secrets, client."""
 
-import time
 from datetime import timedelta
 from functools import cache
 from queue import Empty, SimpleQueue
@@ -10,6 +9,7 @@ from authzed.api.v1 import TokenAuthorization  # type: ignore[attr-defined] # au
 
 from saga_core import handshake
 from saga_core.connections import Connected, Connection
+from saga_core.deadlines import Deadline
 from saga_core.errors import AuthorizationUnavailable, ConfigurationError
 from saga_core.secret_store import Secrets
 from saga_core.settings import SpiceDBSettings
@@ -52,18 +52,11 @@ def connect(settings: SpiceDBSettings, secrets: Secrets, timeout: float) -> Conn
         AuthorizationUnavailable: SpiceDB was not reached, and nothing was asked of it; or a secret cannot be read now.
         ConfigurationError: a secret cannot be used.
     """
-    ends_at = time.monotonic() + timeout
-    try:
-        token = _token(settings, secrets, ends_at)
-        pems = _pems(settings, secrets, ends_at)
-    except ConfigurationError:
-        secrets.expire()
-        raise
-    left = ends_at - time.monotonic()
-    if left <= 0:
-        raise AuthorizationUnavailable("no time was left to connect to SpiceDB: its secrets were read, slowly")
+    with secrets.before_connecting("SpiceDB", timeout) as deadline:
+        token = _token(settings, secrets, deadline)
+        pems = _pems(settings, secrets, deadline)
     channel = _channel(settings, pems)
-    state = _state(channel, left)
+    state = _state(channel, deadline.left())
     if state is grpc.ChannelConnectivity.READY:
         return Connected(Client(grpc.intercept_channel(channel, TokenAuthorization(token))), channel.close)
     said = _said(channel) if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE else None
@@ -71,20 +64,20 @@ def connect(settings: SpiceDBSettings, secrets: Secrets, timeout: float) -> Conn
     peer = handshake.Peer(
         "SpiceDB", settings.spicedb_endpoint, settings.spicedb_tls, _SETTINGS, AuthorizationUnavailable
     )
-    raise handshake.not_reached(peer, pems, secrets, said, ends_at - time.monotonic())
+    raise handshake.not_reached(peer, pems, secrets, said, deadline.left())
 
 
-def _token(settings: SpiceDBSettings, secrets: Secrets, ends_at: float) -> str:
-    token = secrets.read("SPICEDB_TOKEN_SECRET", settings.spicedb_token_secret, ends_at - time.monotonic())
+def _token(settings: SpiceDBSettings, secrets: Secrets, deadline: Deadline) -> str:
+    token = secrets.read("SPICEDB_TOKEN_SECRET", settings.spicedb_token_secret, deadline.left())
     if not (token.isascii() and token.isprintable()):
         raise ConfigurationError("SPICEDB_TOKEN_SECRET: the token has characters that no token has")
     return token
 
 
-def _pems(settings: SpiceDBSettings, secrets: Secrets, ends_at: float) -> handshake.Pems:
+def _pems(settings: SpiceDBSettings, secrets: Secrets, deadline: Deadline) -> handshake.Pems:
     if not settings.spicedb_tls or settings.spicedb_ca_secret is None:
         return handshake.Pems()
-    authority = secrets.read(_SETTINGS["pems"], settings.spicedb_ca_secret, ends_at - time.monotonic())
+    authority = secrets.read(_SETTINGS["pems"], settings.spicedb_ca_secret, deadline.left())
     pems = handshake.Pems.of(authority=authority)
     handshake.context(pems, _SETTINGS["pems"])
     return pems
@@ -107,7 +100,7 @@ def _state(channel: grpc.Channel, timeout: float) -> grpc.ChannelConnectivity | 
 
     channel.subscribe(changed, try_to_connect=True)
     try:
-        return states.get(timeout=timeout)
+        return states.get(timeout=max(timeout, 0))
     except Empty:
         return None
     finally:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import time
 import traceback
 from collections import deque
 from collections.abc import Coroutine
@@ -15,6 +14,7 @@ from temporalio.service import ConnectConfig, ServiceClient, TLSConfig
 
 from saga_core import handshake
 from saga_core.connections import Connected, Connection
+from saga_core.deadlines import Deadline
 from saga_core.errors import ConfigurationError, TemporalUnavailable
 from saga_core.secret_store import Secrets
 from saga_core.settings import TemporalSettings
@@ -55,16 +55,10 @@ def connect(settings: TemporalSettings, secrets: Secrets, timeout: float) -> Con
         TemporalUnavailable: Temporal was not reached, and nothing was asked of it; or a secret cannot be read now.
         ConfigurationError: a secret cannot be used.
     """
-    ends_at = time.monotonic() + timeout
-    try:
-        api_key = _api_key(settings, secrets, ends_at)
-        pems = _pems(settings, secrets, ends_at)
-    except ConfigurationError:
-        secrets.expire()
-        raise
-    left = ends_at - time.monotonic()
-    if left <= 0:
-        raise TemporalUnavailable("no time was left to connect to Temporal: its secrets were read, slowly")
+    with secrets.before_connecting("Temporal", timeout) as deadline:
+        api_key = _api_key(settings, secrets, deadline)
+        pems = _pems(settings, secrets, deadline)
+    left = deadline.left()
     config = ConnectConfig(
         settings.temporal_address,
         api_key=api_key,
@@ -86,7 +80,7 @@ def connect(settings: TemporalSettings, secrets: Secrets, timeout: float) -> Con
         # The connection ends with the client, whose parts refer to each other.
         return Connected(client.workflow_service, vars(client).clear)
     peer = handshake.Peer("Temporal", settings.temporal_address, settings.temporal_tls, _SETTINGS, TemporalUnavailable)
-    raise handshake.not_reached(peer, pems, secrets, said, ends_at - time.monotonic())
+    raise handshake.not_reached(peer, pems, secrets, said, deadline.left())
 
 
 def _said(error: RuntimeError) -> str:
@@ -99,21 +93,21 @@ def _said(error: RuntimeError) -> str:
     return f"the first call is refused: {code}"
 
 
-def _api_key(settings: TemporalSettings, secrets: Secrets, ends_at: float) -> str | None:
+def _api_key(settings: TemporalSettings, secrets: Secrets, deadline: Deadline) -> str | None:
     if settings.temporal_api_key_secret is None:
         return None
-    key = secrets.read(_KEY, settings.temporal_api_key_secret, ends_at - time.monotonic())
+    key = secrets.read(_KEY, settings.temporal_api_key_secret, deadline.left())
     if not (key.isascii() and key.isprintable()):
         raise ConfigurationError(f"{_KEY}: the key has characters that no key has")
     return key
 
 
-def _pems(settings: TemporalSettings, secrets: Secrets, ends_at: float) -> handshake.Pems:
+def _pems(settings: TemporalSettings, secrets: Secrets, deadline: Deadline) -> handshake.Pems:
     if not settings.temporal_tls or settings.temporal_tls_secret is None:
         return handshake.Pems()
     setting = _SETTINGS["pems"]
     try:
-        held = json.loads(secrets.read(setting, settings.temporal_tls_secret, ends_at - time.monotonic()))
+        held = json.loads(secrets.read(setting, settings.temporal_tls_secret, deadline.left()))
     except (ValueError, RecursionError):
         held = None
     if not isinstance(held, dict) or not held or not all(isinstance(held.get(key, ""), str) for key in held):
