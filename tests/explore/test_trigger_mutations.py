@@ -31,10 +31,7 @@ def recorded_last(patch: pytest.MonkeyPatch) -> None:
     def only_look(
         self: SpiceDB, record_id: str, _schedule_id: str, _fence: str, deadline: Deadline
     ) -> TriggerRequest | None:
-        responses = self._call(
-            lambda client: client.ReadRelationships, messages.read(record_id, of="trigger_request"), deadline
-        )
-        found = [response.relationship for response in responses]
+        found = self._read(messages.read(record_id, of="trigger_request"), deadline)
         return TriggerRequest(found[0].subject.object.object_id, found[0].relation == "done") if found else None
 
     def record(self: SpiceDB, record_id: str, fence: str, deadline: Deadline) -> bool:

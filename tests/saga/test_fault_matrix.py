@@ -272,19 +272,20 @@ def test_every_call_that_the_functions_of_the_machines_can_make_is_made() -> Non
 
 
 def _callable(apps: Iterable[ModuleType], gateway: ModuleType) -> set[str]:
-    """The RPCs made by those methods of a gateway that the apps call, and by the methods that these call."""
+    """The RPCs made by those methods of a gateway that the apps call, and by its and its `Calls`' that these call."""
     rpcs = {re.sub("(?<!^)([A-Z])", r"_\1", method).lower(): method for method in TEMPORAL_METHODS}
     rpcs |= {method: method for method in SPICEDB_METHODS}
-    code = _parsed(gateway)
-    methods = {node.name: node for node in ast.walk(code) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    modules = (import_module(f"{gateway.__package__}.calls"), gateway)
+    nodes = (node for module in modules for node in ast.walk(_parsed(module)))
+    methods = {node.name: node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     accessor = f"{gateway.__name__.removeprefix('saga_').removesuffix('.gateway')}()"
 
     reached: set[str] = set()
     called = {name for app in apps for name in _attributes(_parsed(app), of=accessor)}
     while called:
         reached |= called
-        called = {name for method in called for name in _attributes(methods[method], of="self")} & methods.keys()
-        called -= reached
+        own = (_attributes(methods[method], of=of) for method in called for of in ("self", "self._calls"))
+        called = (set().union(*own) & methods.keys()) - reached
     return {rpcs[name] for method in reached for name in _attributes(methods[method]) if name in rpcs}
 
 

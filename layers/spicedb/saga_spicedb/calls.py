@@ -1,10 +1,16 @@
 """One call to SpiceDB: the client, the deadline, and what each error means."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import grpc
-from authzed.api.v1 import ErrorReason
+from authzed.api.v1 import (
+    CheckBulkPermissionsPair,
+    CheckPermissionResponse,
+    ErrorReason,
+    ReadRelationshipsRequest,
+    ReadRelationshipsResponse,
+)
 from authzed.api.v1.permission_service_pb2_grpc import PermissionsServiceStub
 from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
@@ -22,7 +28,7 @@ _REFUSALS = {
     grpc.StatusCode.UNIMPLEMENTED,
 }
 # By number, as in the error of one item of a bulk check.
-STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 # Without a token, and with a wrong token.
 _TOKEN_REFUSALS = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED}
 # After these the connection may be lost; or the server is in trouble, and another connection does no harm.
@@ -92,14 +98,32 @@ class Calls:
                     self._connection.failed(client, credentials_refused=code in _TOKEN_REFUSALS)
                 raise _classified(error) from None
 
+    def read(self, request: ReadRelationshipsRequest, deadline: Deadline) -> list[ReadRelationshipsResponse]:
+        """Read relationships, to the end of the stream. The errors are those of `call`."""
 
-def whole(rpc: Rpc[Iterable[Response]]) -> Rpc[list[Response]]:
-    """A call that returns a stream, as one that returns the whole of it."""
+        def whole(client: Client) -> Rpc[list[ReadRelationshipsResponse]]:
+            return lambda request, *, timeout: list(client.ReadRelationships(request, timeout=timeout))
 
-    def read(request: Any, *, timeout: float) -> list[Response]:
-        return list(rpc(request, timeout=timeout))
+        return self.call(whole, request, deadline)
 
-    return read
+    def done(self, rpc: Callable[[Client], Rpc[Any]], request: Any, deadline: Deadline) -> bool:
+        """Make a write. Returns whether its preconditions held. Other errors are those of `call`."""
+        try:
+            self.call(rpc, request, deadline)
+        except PreconditionFailedError:
+            return False
+        return True
+
+
+def held(pair: CheckBulkPermissionsPair) -> bool:
+    """Whether the subject of one item of a bulk check has the permission, or the relation.
+
+    Raises:
+        AuthorizationUnavailable, ConfigurationError: SpiceDB refuses this item; as `Calls.call`.
+    """
+    if pair.HasField("error"):
+        raise _error_of(_STATUS_CODES.get(pair.error.code, grpc.StatusCode.UNKNOWN))
+    return pair.item.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION
 
 
 def _classified(error: Any) -> SagaError | PreconditionFailedError | TooManyError:
@@ -108,10 +132,10 @@ def _classified(error: Any) -> SagaError | PreconditionFailedError | TooManyErro
         return PreconditionFailedError()
     if error.code() is grpc.StatusCode.INVALID_ARGUMENT and reason == _TOO_MANY:
         return TooManyError()
-    return error_of(error.code(), reason)
+    return _error_of(error.code(), reason)
 
 
-def error_of(code: grpc.StatusCode, reason: str | None = None) -> SagaError:
+def _error_of(code: grpc.StatusCode, reason: str | None = None) -> SagaError:
     """What a code means: that of a call, or of one item of a bulk check.
 
     SpiceDB's own message may repeat what a caller sent. Its reason is one of a list, such as an unknown definition.

@@ -9,9 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any
 
-import grpc
 from authzed.api.v1 import (
     CheckPermissionResponse,
     DeleteRelationshipsRequest,
@@ -28,7 +26,7 @@ from saga_core.ids import Subject
 from saga_core.requests import CreateRequest
 from saga_core.steps import Holder
 from saga_spicedb import messages
-from saga_spicedb.calls import STATUS_CODES, Calls, Client, PreconditionFailedError, Rpc, TooManyError, error_of, whole
+from saga_spicedb.calls import Calls, Client, PreconditionFailedError, TooManyError, held
 from saga_spicedb.registrations import Registrations
 
 # How long a trigger with a key is remembered. No request that was sent before takes effect so late.
@@ -80,8 +78,8 @@ class SpiceDB:
 
         ``registrations`` is what the reconciler uses besides.
         """
-        self._call = Calls(connection).call
-        self.registrations = Registrations(self._call, self.holder)
+        self._calls = Calls(connection)
+        self.registrations = Registrations(self._calls, self.holder)
         self._lease = lease
         self._now = now
 
@@ -127,18 +125,16 @@ class SpiceDB:
         schedule_id = request.schedule_id
         lease_ends_at = self._now() + self._lease
         write = messages.register(schedule_id, request.agent_id, creator, registration, execution_id, lease_ends_at)
-        try:
-            self._call(lambda client: client.WriteRelationships, write, deadline)
-        except PreconditionFailedError:
-            holder = self.holder(schedule_id, deadline)
-            if holder is None:
-                raise AuthorizationUnavailable(
-                    f"the relationships of {schedule_id} went away while they were being looked at"
-                ) from None
-            if holder.registration != registration:
-                return RegisterOutcome.OCCUPIED, holder
-            return RegisterOutcome.REGISTERED, holder
-        return RegisterOutcome.REGISTERED, None
+        if self._calls.done(lambda client: client.WriteRelationships, write, deadline):
+            return RegisterOutcome.REGISTERED, None
+        holder = self.holder(schedule_id, deadline)
+        if holder is None:
+            raise AuthorizationUnavailable(
+                f"the relationships of {schedule_id} went away while they were being looked at"
+            )
+        if holder.registration != registration:
+            return RegisterOutcome.OCCUPIED, holder
+        return RegisterOutcome.REGISTERED, holder
 
     def restore(
         self, schedule_id: str, registration: str, memo_registration: str, deadline: Deadline
@@ -147,10 +143,8 @@ class SpiceDB:
 
         OCCUPIED: the registration is gone; the holder, if any, is another operation.
         """
-        try:
-            write = messages.restore(schedule_id, registration, memo_registration)
-            self._call(lambda client: client.WriteRelationships, write, deadline)
-        except PreconditionFailedError:
+        write = messages.restore(schedule_id, registration, memo_registration)
+        if not self._calls.done(lambda client: client.WriteRelationships, write, deadline):
             holder = self.holder(schedule_id, deadline)
             if holder is None or holder.registration != memo_registration:
                 return RegisterOutcome.OCCUPIED, holder
@@ -159,7 +153,7 @@ class SpiceDB:
     def end_lease(self, schedule_id: str, registration: str, deadline: Deadline) -> None:
         """Remove the lease of this operation, which has created its schedule. Without one it does nothing."""
         request = messages.end_lease(schedule_id, registration)
-        self._call(lambda client: client.WriteRelationships, request, deadline)
+        self._calls.call(lambda client: client.WriteRelationships, request, deadline)
 
     def holder(self, schedule_id: str, deadline: Deadline) -> Holder | None:
         """Who holds the schedule's name now, or None if it has no relationship at all.
@@ -168,9 +162,7 @@ class SpiceDB:
         """
         found = self._read(messages.read_registrations(schedule_id), deadline)
         if not found:
-            responses = self._call(
-                lambda client: whole(client.ReadRelationships), messages.read_any(schedule_id), deadline
-            )
+            responses = self._calls.read(messages.read_any(schedule_id), deadline)
             if not responses:
                 return None
             # Somebody may have registered between the two reads: what was there at the second one?
@@ -182,8 +174,7 @@ class SpiceDB:
         return Holder(registration=fences[0] if fences else None, lease_seconds=max(seconds, default=0))
 
     def _read(self, request: ReadRelationshipsRequest, deadline: Deadline) -> list[Relationship]:
-        responses = self._call(lambda client: whole(client.ReadRelationships), request, deadline)
-        return [response.relationship for response in responses]
+        return [response.relationship for response in self._calls.read(request, deadline)]
 
     def remove(self, schedule_id: str, registration: str, deadline: Deadline) -> Removal:
         """Remove every relationship of the schedule, if ``registration`` is the operation that registered it."""
@@ -229,7 +220,7 @@ class SpiceDB:
 
     def _delete(self, request: DeleteRelationshipsRequest, deadline: Deadline) -> bool:
         """Whether there are more relationships to delete."""
-        response = self._call(lambda client: client.DeleteRelationships, request, deadline)
+        response = self._calls.call(lambda client: client.DeleteRelationships, request, deadline)
         return response.deletion_progress == DeleteRelationshipsResponse.DELETION_PROGRESS_PARTIAL
 
     def open_trigger_request(
@@ -241,31 +232,22 @@ class SpiceDB:
         there is no record and the fence is another one by now; nothing was written then.
         """
         write = messages.open_trigger_request(record_id, schedule_id, registration, self._now() + TRIGGER_REQUEST_LASTS)
-        if self._done(lambda client: client.WriteRelationships, write, deadline):
+        if self._calls.done(lambda client: client.WriteRelationships, write, deadline):
             return None
         read = messages.read(record_id, of=messages.TRIGGER_REQUEST)
-        for response in self._call(lambda client: whole(client.ReadRelationships), read, deadline):
-            found = response.relationship
+        for found in self._read(read, deadline):
             return TriggerRequest(found.subject.object.object_id, done=found.relation == "done")
         raise AuthorizationUnavailable(f"what {schedule_id} was going to be triggered by went away meanwhile")
 
     def finish_trigger_request(self, record_id: str, registration: str, deadline: Deadline) -> bool:
         """Mark a trigger that is recorded as open as done. Returns whether it was open under ``registration``."""
         write = messages.finish_trigger_request(record_id, registration, self._now() + TRIGGER_REQUEST_LASTS)
-        return self._done(lambda client: client.WriteRelationships, write, deadline)
+        return self._calls.done(lambda client: client.WriteRelationships, write, deadline)
 
     def remove_trigger_request(self, record_id: str, registration: str, deadline: Deadline) -> bool:
         """Forget a trigger that is recorded as open. Returns whether it was open under ``registration``."""
         request = messages.remove_trigger_request(record_id, registration)
-        return self._done(lambda client: client.DeleteRelationships, request, deadline)
-
-    def _done(self, rpc: Callable[[Client], Rpc[Any]], request: Any, deadline: Deadline) -> bool:
-        """Make a write. Returns whether its preconditions held."""
-        try:
-            self._call(rpc, request, deadline)
-        except PreconditionFailedError:
-            return False
-        return True
+        return self._calls.done(lambda client: client.DeleteRelationships, request, deadline)
 
     def may_create(self, subject: Subject, agent_id: str, deadline: Deadline) -> bool:
         """Whether the subject may update the agent now, and therefore create schedules for it."""
@@ -282,19 +264,17 @@ class SpiceDB:
 
         One call, whatever the subject has. Without a schedule there is nothing to ask.
         """
-        held: dict[str, set[str]] = {schedule_id: set() for schedule_id in schedule_ids}
-        if not held:
-            return held
+        found: dict[str, set[str]] = {schedule_id: set() for schedule_id in schedule_ids}
+        if not found:
+            return found
         request = messages.check_each(schedule_ids, asked, subject)
-        response = self._call(lambda client: client.CheckBulkPermissions, request, deadline)
+        response = self._calls.call(lambda client: client.CheckBulkPermissions, request, deadline)
         for pair in response.pairs:
-            if pair.HasField("error"):
-                raise error_of(STATUS_CODES.get(pair.error.code, grpc.StatusCode.UNKNOWN))
-            if pair.item.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION:
-                held[pair.request.resource.object_id].add(pair.request.permission)
-        return held
+            if held(pair):
+                found[pair.request.resource.object_id].add(pair.request.permission)
+        return found
 
     def _check(self, object_type: str, object_id: str, permission: str, subject: Subject, deadline: Deadline) -> bool:
         request = messages.check(object_type, object_id, permission, subject)
-        response = self._call(lambda client: client.CheckPermission, request, deadline)
+        response = self._calls.call(lambda client: client.CheckPermission, request, deadline)
         return bool(response.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION)

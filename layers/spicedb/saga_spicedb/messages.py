@@ -212,9 +212,9 @@ def check(object_type: str, object_id: str, permission: str, subject: Subject) -
     """Check one permission of the subject."""
     return CheckPermissionRequest(
         consistency=FULLY_CONSISTENT,
-        resource=ObjectReference(object_type=object_type, object_id=_required(object_id)),
+        resource=_resource(object_type, object_id),
         permission=permission,
-        subject=reference(subject),
+        subject=_reference(subject),
     )
 
 
@@ -222,16 +222,20 @@ def check_each(
     schedule_ids: Sequence[str], permissions: Iterable[str], subject: Subject
 ) -> CheckBulkPermissionsRequest:
     """Check each of the permissions of the subject on each of the schedules."""
+    return check_all(
+        (SCHEDULE, schedule_id, permission, subject) for schedule_id in schedule_ids for permission in permissions
+    )
+
+
+def check_all(asked: Iterable[tuple[str, str, str, Subject]]) -> CheckBulkPermissionsRequest:
+    """Check each (object type, object id, relation or permission, subject), in this order."""
     return CheckBulkPermissionsRequest(
         consistency=FULLY_CONSISTENT,
         items=[
             CheckBulkPermissionsRequestItem(
-                resource=ObjectReference(object_type=SCHEDULE, object_id=_required(schedule_id)),
-                permission=permission,
-                subject=reference(subject),
+                resource=_resource(object_type, object_id), permission=permission, subject=_reference(subject)
             )
-            for schedule_id in schedule_ids
-            for permission in permissions
+            for object_type, object_id, permission, subject in asked
         ],
     )
 
@@ -256,35 +260,21 @@ def _untouch(object_id: str, relation: str, subject: Subject, *, of: str = SCHED
 
 
 def _relationship(object_id: str, relation: str, subject: Subject, of: str) -> Relationship:
-    return Relationship(
-        resource=ObjectReference(object_type=of, object_id=_required(object_id)),
-        relation=relation,
-        subject=reference(subject),
-    )
+    return Relationship(resource=_resource(of, object_id), relation=relation, subject=_reference(subject))
 
 
 def must_match(object_id: str, relation: str, registration: str, *, of: str = SCHEDULE) -> Precondition:
     """The schedule, or another object, has the relation to this registration."""
+    return must_match_subject(object_id, relation, Subject("registration", registration), of=of)
+
+
+def must_match_subject(object_id: str, relation: str, subject: Subject, *, of: str = SCHEDULE) -> Precondition:
+    """The schedule, or another object, has the relation to this subject."""
     return Precondition(
         operation=Precondition.OPERATION_MUST_MATCH,
         filter=RelationshipFilter(
             resource_type=of,
             optional_resource_id=_required(object_id),
-            optional_relation=relation,
-            optional_subject_filter=SubjectFilter(
-                subject_type="registration", optional_subject_id=_required(registration)
-            ),
-        ),
-    )
-
-
-def must_match_subject(schedule_id: str, relation: str, subject: Subject) -> Precondition:
-    """The schedule has the relation to this subject."""
-    return Precondition(
-        operation=Precondition.OPERATION_MUST_MATCH,
-        filter=RelationshipFilter(
-            resource_type=SCHEDULE,
-            optional_resource_id=_required(schedule_id),
             optional_relation=relation,
             optional_subject_filter=SubjectFilter(subject_type=subject.type, optional_subject_id=_required(subject.id)),
         ),
@@ -301,14 +291,12 @@ def must_not_match(object_id: str, relation: str = "", *, of: str = SCHEDULE) ->
     )
 
 
-def resource(object_type: str, object_id: str) -> ObjectReference:
-    """An object, as a check names it."""
+def _resource(object_type: str, object_id: str) -> ObjectReference:
     return ObjectReference(object_type=object_type, object_id=_required(object_id))
 
 
-def reference(subject: Subject) -> SubjectReference:
-    """A subject, as a check or a relationship names it."""
-    return SubjectReference(object=ObjectReference(object_type=subject.type, object_id=_required(subject.id)))
+def _reference(subject: Subject) -> SubjectReference:
+    return SubjectReference(object=_resource(subject.type, subject.id))
 
 
 def _required(object_id: str) -> str:

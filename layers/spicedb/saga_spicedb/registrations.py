@@ -2,25 +2,16 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
-import grpc
-from authzed.api.v1 import (
-    CheckBulkPermissionsRequest,
-    CheckBulkPermissionsRequestItem,
-    CheckPermissionResponse,
-    Cursor,
-    ReadRelationshipsResponse,
-)
+from authzed.api.v1 import Cursor, WriteRelationshipsRequest
 
 from saga_core.deadlines import Deadline
 from saga_core.drift import Registered
 from saga_core.ids import Subject
 from saga_core.steps import Holder
 from saga_spicedb import messages
-from saga_spicedb.calls import STATUS_CODES, Client, PreconditionFailedError, error_of, whole
+from saga_spicedb.calls import Calls, held
 
-Call = Callable[[Callable[[Client], Any], Any, Deadline], Any]
 # Relationships in a page of a sweep.
 PAGE = 1000
 
@@ -41,17 +32,15 @@ class Sweep:
 class Registrations:
     """The relationships of schedules, as the reconciler sees them. It raises what `SpiceDB` raises."""
 
-    def __init__(self, call: Call, holder: Callable[[str, Deadline], Holder | None]) -> None:
-        """Make calls with ``call``; ``holder`` reads fence and lease of a schedule."""
-        self._call = call
+    def __init__(self, calls: Calls, holder: Callable[[str, Deadline], Holder | None]) -> None:
+        """Make calls with ``calls``; ``holder`` reads fence and lease of a schedule."""
+        self._calls = calls
         self._holder = holder
 
     def sweep(self, prefix: str, cursor: str, deadline: Deadline) -> Sweep:
         """One page of the ids that have relationships and begin with ``prefix``, by one call."""
         request = messages.sweep(prefix, PAGE, Cursor(token=cursor) if cursor else None)
-        responses: list[ReadRelationshipsResponse] = self._call(
-            lambda client: whole(client.ReadRelationships), request, deadline
-        )
+        responses = self._calls.read(request, deadline)
         found = dict.fromkeys(response.relationship.resource.object_id for response in responses)
         return Sweep(list(found), responses[-1].after_result_cursor.token if len(responses) == PAGE else "")
 
@@ -71,8 +60,7 @@ class Registrations:
 
     def subjects(self, schedule_id: str, relation: str, deadline: Deadline) -> list[Subject]:
         """Who has the relation on the schedule now: at most `PAGE` of them."""
-        request = messages.read_relation(schedule_id, relation, PAGE)
-        responses = self._call(lambda client: whole(client.ReadRelationships), request, deadline)
+        responses = self._calls.read(messages.read_relation(schedule_id, relation, PAGE), deadline)
         found = (response.relationship.subject.object for response in responses)
         return [Subject(subject.object_type, subject.object_id) for subject in found]
 
@@ -83,25 +71,9 @@ class Registrations:
         items = list(asked)
         if not items:
             return set()
-        request = CheckBulkPermissionsRequest(
-            consistency=messages.FULLY_CONSISTENT,
-            items=[
-                CheckBulkPermissionsRequestItem(
-                    resource=messages.resource(object_type, object_id),
-                    permission=relation,
-                    subject=messages.reference(subject),
-                )
-                for object_type, object_id, relation, subject in items
-            ],
-        )
-        response = self._call(lambda client: client.CheckBulkPermissions, request, deadline)
-        held = set()
-        for item, pair in zip(items, response.pairs, strict=True):
-            if pair.HasField("error"):
-                raise error_of(STATUS_CODES.get(pair.error.code, grpc.StatusCode.UNKNOWN))
-            if pair.item.permissionship == CheckPermissionResponse.PERMISSIONSHIP_HAS_PERMISSION:
-                held.add(item)
-        return held
+        request = messages.check_all(items)
+        response = self._calls.call(lambda client: client.CheckBulkPermissions, request, deadline)
+        return {item for item, pair in zip(items, response.pairs, strict=True) if held(pair)}
 
     def register(self, schedule_id: str, owner: Subject, registration: str, deadline: Deadline) -> bool:
         """Write owner, ``parent_agent`` and fence, if the schedule has no relationship. Returns whether it had none."""
@@ -121,9 +93,5 @@ class Registrations:
         fence = Subject("registration", registration)
         return self._write(messages.add(schedule_id, "registered_by", fence, must), deadline)
 
-    def _write(self, request: Any, deadline: Deadline) -> bool:
-        try:
-            self._call(lambda client: client.WriteRelationships, request, deadline)
-        except PreconditionFailedError:
-            return False
-        return True
+    def _write(self, request: WriteRelationshipsRequest, deadline: Deadline) -> bool:
+        return self._calls.done(lambda client: client.WriteRelationships, request, deadline)
