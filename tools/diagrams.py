@@ -15,26 +15,25 @@ In a diagram:
     frame      Map and Parallel, around their own states, whose ends are not ends of the execution
     dashed     Catch: the errors that lead there, as ASL names them
 
-Exit codes: 0 written, or up to date; 1 --check found a stale part, or something cannot be read. An error is one line.
+Exit codes: those of tools/pages.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tools import limits_table
 from tools.asl import MachineError, State, called, caught, inner_machines, retries, ways
+from tools.pages import ROOT, DocumentError, command
 from tools.state_table import table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
 DOCUMENT = "docs/machines.md"
 
 # Both colours are given, so that a label stays readable on GitHub's dark pages.
@@ -49,10 +48,6 @@ classDef start fill:#6b7280,stroke:#6b7280,color:#6b7280
 _SHAPES = {"Task": ('["', '"]'), "Choice": ('{{"', '"}}'), "Pass": ('("', '")'), "Wait": ('("', '")')}
 _PILL = ('(["', '"])')
 _RESERVED = {"call", "class", "click", "default", "end", "graph", "href", "style", "subgraph"}  # in Mermaid
-
-
-class DocumentError(Exception):
-    """A document does not have the places that the generated parts go into; the message is one line."""
 
 
 def draw(machine: dict[str, Any]) -> str:
@@ -134,26 +129,6 @@ def _text(words: str) -> str:
     return words
 
 
-def embed(document: str, parts: dict[str, str], name_of_document: str = DOCUMENT) -> str:
-    """The document's text with each part, by its name, between its two markers.
-
-    Raises:
-        DocumentError: a part has no place, or a place has no part.
-    """
-    for name, part in parts.items():
-        opening, closing = f"<!-- {name} -->", f"<!-- /{name} -->"
-        places = (document.count(opening), document.count(closing))
-        if places != (1, 1) or document.index(opening) > document.index(closing):
-            raise DocumentError(f"{name_of_document} needs the lines {opening} and {closing} once each, in this order")
-        before, _, rest = document.partition(opening)
-        after = rest.partition(closing)[2]
-        document = f"{before}{opening}\n{part}{closing}{after}"
-    for kind, name in re.findall(r"<!-- (diagram|states):(\S+) -->", document):
-        if f"{kind}:{name}" not in parts:
-            raise DocumentError(f"{DOCUMENT} has a place for {name}, but statemachine/{name}.asl.json does not exist")
-    return document
-
-
 def _parts(root: Path) -> dict[str, str]:
     parts: dict[str, str] = {}
     for path in sorted((root / "statemachine").glob("*.asl.json")):
@@ -169,36 +144,7 @@ def _parts(root: Path) -> dict[str, str]:
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.diagrams", description=f"Write the diagrams and the tables into {DOCUMENT}."
-    )
-    parser.add_argument("--check", action="store_true", help=f"write nothing; exit 1 if {DOCUMENT} is stale")
-    check = parser.parse_args(arguments).check
-    path = root / DOCUMENT
-    try:
-        document = path.read_text(encoding="utf-8")
-        written = embed(document, _parts(root))
-    except OSError as error:
-        print(f"diagrams: {DOCUMENT}: {error.strerror}", file=sys.stderr)
-        return 1
-    except DocumentError as error:
-        print(f"diagrams: {error}", file=sys.stderr)
-        return 1
-    return save(path, document, written, check="diagrams" if check else None)
-
-
-def save(path: Path, document: str, written: str, *, check: str | None) -> int:
-    """Write a document whose generated parts have changed; with `check`, a tool, only say so. Returns an exit code."""
-    name = f"{path.parent.name}/{path.name}"
-    if written == document:
-        print(f"{name} is up to date")
-    elif check:
-        print(f"{check}: {name} is stale: `make docs` writes its generated parts again", file=sys.stderr)
-        return 1
-    else:
-        path.write_text(written, encoding="utf-8")
-        print(f"{name} is written")
-    return 0
+    return command("diagrams", DOCUMENT, "the diagrams and the tables into", _parts, arguments, root)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,11 @@
     <!-- machines -->   … <!-- /machines -->    what the role of each state machine allows
     <!-- routes -->     … <!-- /routes -->      which token each route of the HTTP API needs
 
-Exit codes: 0 written, or up to date; 1 --check found a stale table. An error is one line.
+Exit codes: those of tools/pages.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,9 +16,8 @@ from typing import Any
 
 from local.aws.intrinsics import read
 from local.aws.template import Template
-from tools.diagrams import DocumentError, embed, save
+from tools.pages import ROOT, DocumentError, command
 
-ROOT = Path(__file__).parent.parent
 DOCUMENT = "docs/security.md"
 ENGINES = ("SpiceDB", "Temporal")
 # Written once above the tables, because every function or every machine has them.
@@ -109,22 +107,15 @@ def _each(value: Any) -> list[str]:
     return value if isinstance(value, list) else [value]
 
 
+def _parts(root: Path) -> dict[str, str]:
+    template = whole_template(root)
+    tables = {"functions": functions(template), "machines": machines(template), "routes": routes(template)}
+    return {name: f"\n{table}\n" for name, table in tables.items()}
+
+
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.permissions_table", description=f"Write the tables of {DOCUMENT}."
-    )
-    parser.add_argument("--check", action="store_true", help=f"write nothing; exit 1 if {DOCUMENT} is stale")
-    check = parser.parse_args(arguments).check
-    path, template = root / DOCUMENT, whole_template(root)
-    parts = {"functions": functions(template), "machines": machines(template), "routes": routes(template)}
-    document = path.read_text(encoding="utf-8")
-    try:
-        written = embed(document, {name: f"\n{part}\n" for name, part in parts.items()}, DOCUMENT)
-    except DocumentError as error:
-        print(f"permissions_table: {error}", file=sys.stderr)
-        return 1
-    return save(path, document, written, check="permissions_table" if check else None)
+    return command("permissions_table", DOCUMENT, "the tables of", _parts, arguments, root)
 
 
 if __name__ == "__main__":

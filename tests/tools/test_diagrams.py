@@ -11,7 +11,8 @@ import pytest
 
 from tests.support.machines import states_of
 from tools import limits_table
-from tools.diagrams import ROOT, DocumentError, draw, embed, main
+from tools.diagrams import draw, main
+from tools.pages import ROOT, DocumentError, embed
 from tools.state_table import table
 
 TRANSIENT = {"ErrorEquals": ["Busy", "States.Timeout"], "MaxAttempts": 2}
@@ -330,7 +331,7 @@ def test_a_missing_or_doubled_marker_is_an_error_and_the_page_stays(
 
 def test_a_place_for_a_machine_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(DocumentError, match=r"statemachine/order\.asl\.json does not exist"):
-        embed(PAGE, {})
+        embed(PAGE, {}, "docs/machines.md")
 
 
 def test_a_missing_page_is_one_clear_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

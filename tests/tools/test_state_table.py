@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tools.asl import MachineError
-from tools.diagrams import ROOT
+from tools.pages import ROOT
 from tools.state_table import table
 
 HEAD = ["| state | what it does | then | on error |", "|---|---|---|---|"]

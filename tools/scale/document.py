@@ -1,19 +1,17 @@
 """Writes the tables of "Scale" in docs/performance.md, from the model: `python -m tools.scale.document`.
 
-Exit codes: 0 written, or up to date; 1 --check found the page stale, or it lacks the places of the tables.
+Exit codes: those of tools/pages.py.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tools.diagrams import DocumentError, embed, save
+from tools.pages import ROOT, command
 from tools.scale import model, quotas
 
-ROOT = Path(__file__).parents[2]
 DOCUMENT = "docs/performance.md"
 RATES = (1, 10, 100, 1_000)
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000, 100_000_000)
@@ -140,20 +138,14 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
+def _parts(_root: Path) -> dict[str, str]:
+    tables = {"rates": rates(), "sizes": sizes(), "creates": creates(), "schedules": schedules()}
+    return {name: f"\n{table}\n" for name, table in tables.items()}
+
+
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.scale.document", description=f"Write tables of {DOCUMENT}.")
-    parser.add_argument("--check", action="store_true", help=f"write nothing; exit 1 if {DOCUMENT} is stale")
-    check = parser.parse_args(arguments).check
-    path = root / DOCUMENT
-    page = path.read_text(encoding="utf-8")
-    parts = {"rates": rates(), "sizes": sizes(), "creates": creates(), "schedules": schedules()}
-    try:
-        written = embed(page, {name: f"\n{part}\n" for name, part in parts.items()}, DOCUMENT)
-    except DocumentError as error:
-        print(f"scale: {error}", file=sys.stderr)
-        return 1
-    return save(path, page, written, check="scale" if check else None)
+    return command("scale.document", DOCUMENT, "tables of", _parts, arguments, root)
 
 
 if __name__ == "__main__":
