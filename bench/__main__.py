@@ -15,7 +15,7 @@ from bench import calls, cold_start, cost, laptop, lists, memory, scale, sizes, 
 from bench.builds import EARLIER
 from local.stack.endpoints import Endpoints
 from local.stack.parts import engines
-from tests.support.api_stack import forget_clients
+from tests.support.functions import forget_clients
 from tests.support.ports import free_port
 from tests.support.sam import ROOT
 from tools.figures import machine, report

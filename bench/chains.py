@@ -28,7 +28,7 @@ from local.aws.lambda_runtime import Context
 from local.aws.template import Template
 from local.stack.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints
 from local.stack.parts import parameters
-from saga_core.observability import logger
+from tests.support.functions import log_lines_to
 from tests.support.sam import ROOT
 
 # The deadline of a call: longer than in a deployment, so that a busy machine is slow and does not fail.
@@ -188,7 +188,5 @@ class Service:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Let the functions write their log lines and metrics to nowhere."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123 - a device
-        before = logger.registered_handler.setStream(nowhere)  # type: ignore[attr-defined] # it is a StreamHandler
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), log_lines_to(nowhere):  # noqa: PTH123 - a device
         yield
-        logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above

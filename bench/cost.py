@@ -18,7 +18,7 @@ from typing import Any
 from bench import events
 from bench.chains import Functions
 from local.stack.endpoints import Endpoints
-from saga_core.observability import logger
+from tests.support.functions import log_lines_to
 from tools.figures.figure import Figure, exact
 from tools.scale import model
 
@@ -38,8 +38,7 @@ def measure(endpoints: Endpoints) -> list[Figure]:
     durations: dict[str, list[float]] = {"create": [], "delete": []}
     billed: dict[str, list[float]] = {"create": [], "delete": []}
     text = io.StringIO()
-    with redirect_stdout(text):
-        before = logger.registered_handler.setStream(text)  # type: ignore[attr-defined] # it is a StreamHandler
+    with redirect_stdout(text), log_lines_to(text):
         for number in range(_OPERATIONS + 5):
             name = uuid.uuid4().hex
             for verb, run in (("create", functions.create), ("delete", functions.delete)):
@@ -49,7 +48,6 @@ def measure(endpoints: Endpoints) -> list[Figure]:
                 if number >= 5:  # the functions are connected
                     durations[verb].append(time.perf_counter() - began)
                     billed[verb].append(sum(functions.milliseconds) / 1000)
-        logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above
     gigabytes = len(text.getvalue().encode()) / (_OPERATIONS + 5) / 1e9  # of log lines, for both
     month = _containers("")
     figures = []

@@ -16,12 +16,10 @@ from functions.register import app as register
 from functions.temporal_describe import app as describe
 from local.aws.lambda_runtime import Context
 from local.stack.endpoints import NAMESPACE, SPICEDB_TOKEN, Endpoints
-from saga_core import connections, secret_store, settings
+from saga_core import connections, secret_store
 from saga_core.errors import AgentUpdateDenied, SagaError
-from saga_core.observability import logger
-from saga_spicedb import spicedb
-from saga_temporal import temporal
 from tests.support.certificates import NAME, Authority, Issued
+from tests.support.functions import forget_clients, log_lines_to
 from tests.support.in_process import ROOT, template
 from tests.support.proxy import KeyProxy, serving
 from tests.support.relay import Path, Relay, relays
@@ -155,8 +153,8 @@ class World:
 
     def restart(self) -> None:
         """Let the function start anew, as after a deployment."""
-        for cached in (spicedb, temporal, settings.call_settings, secret_store._client):
-            cached.cache_clear()
+        forget_clients()
+        secret_store._client.cache_clear()
 
     def call(self) -> Answer:
         """Invoke the function once."""
@@ -165,18 +163,16 @@ class World:
         context: Any = Context("request", name, "arn:aws:lambda:local", "512", time.monotonic() + LAMBDA_SECONDS)
         handler = register.handler if self.engine is Engine.SPICEDB else describe.handler
         log = io.StringIO()
-        before = logger.registered_handler.setStream(log)  # type: ignore[attr-defined] # it is a StreamHandler
         began = time.monotonic()
         error, message = None, ""
-        try:
-            handler(event, context)
-        except AgentUpdateDenied:
-            pass  # nobody owns the agent of the sample event: SpiceDB has responded
-        except SagaError as raised:
-            # Not the error itself: it and this frame would refer to each other, and keep the client of the call.
-            error, message = type(raised).__name__, str(raised)
-        finally:
-            logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above
+        with log_lines_to(log):
+            try:
+                handler(event, context)
+            except AgentUpdateDenied:
+                pass  # nobody owns the agent of the sample event: SpiceDB has responded
+            except SagaError as raised:
+                # Not the error itself: it and this frame would refer to each other, and keep the client of the call.
+                error, message = type(raised).__name__, str(raised)
         return Answer(error, message, log.getvalue(), time.monotonic() - began)
 
     def until(self, is_so: Callable[[Answer], bool]) -> tuple[Answer, float]:

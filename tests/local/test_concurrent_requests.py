@@ -14,7 +14,8 @@ from local.stack.clients import relationships
 from local.stack.endpoints import Endpoints
 from saga_core import ids
 from tests.support.api import NEW_SCHEDULE, Api, HttpResponse
-from tests.support.api_stack import forget_clients, fresh, serving
+from tests.support.api_stack import fresh, serving
+from tests.support.functions import forget_clients
 from tests.support.proxy import FaultProxy
 
 MANY = 16

@@ -30,13 +30,13 @@ from local.stack.endpoints import NAMESPACE, Endpoints, state_machine_arn
 from local.stack.parts import ROOT, engines, parameters
 from local.stack.process import Child
 from local.stack.scheduler import Scheduler
-from saga_core import ids, settings
+from saga_core import ids
 from saga_core.deadlines import Deadline
 from saga_core.errors import TemporalUnavailable
-from saga_spicedb import spicedb
 from saga_temporal import temporal
 from tests.saga.storm_executions import ExecutionRequest, ExecutionResult
 from tests.support import relationships, schedulers
+from tests.support.functions import forget_clients
 from tests.support.ports import free_port
 from tests.support.proxy import FaultProxy, fault_proxy
 from tests.support.saga_stack import APPS
@@ -266,21 +266,15 @@ def storm_stack(folder: Path, scheduler: Scheduler) -> Iterator[Storm]:
                     serve(template, on_backoff=storm.waited) as endpoint_url,
                     pytest.MonkeyPatch.context() as patch,
                 ):
-                    reconnect()
+                    forget_clients()  # of other tests, which run their stacks in this process too
                     for app in APPS:
                         patch.setattr(app, "handler", dawdling(app.handler))
                     storm.sfn = clients.stepfunctions(Endpoints(aws_port=int(endpoint_url.rpartition(":")[2])))
                     yield storm
         finally:
-            reconnect()
+            forget_clients()
             server.stop()
             loop.close()
-
-
-def reconnect() -> None:
-    """Let every function read its environment and connect anew: other tests run their stacks in this process too."""
-    for cached in (spicedb, temporal, settings.call_settings):
-        cached.cache_clear()
 
 
 def dawdling(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -15,8 +15,8 @@ import pytest
 
 from functions.register import app as register
 from saga_core import settings
-from saga_core.observability import logger
 from tests.support.cloudwatch import AlarmState, Points, answered, counted, emitted, fields_read
+from tests.support.functions import log_lines_to
 from tests.support.machines import template
 from tests.support.proxy import Fault
 from tests.support.saga_stack import Ended, Stack
@@ -79,9 +79,8 @@ def _record(event: Mapping[str, Any], arn: str) -> dict[str, Any]:
 def logs(stack: Stack, capsys: pytest.CaptureFixture[str]) -> Iterator[Logs]:
     """The logs of the stack from now on."""
     stream = io.StringIO()
-    before = logger.registered_handler.setStream(stream)  # type: ignore[attr-defined] # it is a StreamHandler
-    yield Logs(stack, stream, capsys, {})
-    logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above
+    with log_lines_to(stream):
+        yield Logs(stack, stream, capsys, {})
 
 
 def raised(points: Points) -> set[str]:

@@ -16,22 +16,12 @@ from local.stack import clients
 from local.stack.endpoints import Endpoints
 from local.stack.issuer import public_keys, signing_key
 from local.stack.parts import parameters
-from saga_api import executions
-from saga_api.settings import api_settings
-from saga_core import connections, settings
-from saga_core.observability import logger
-from saga_spicedb import spicedb
-from saga_temporal import temporal
+from saga_core import connections
 from tests.support.api import Api
+from tests.support.functions import forget_clients, log_lines_to
 from tests.support.proxy import fault_proxy
 
 ROOT = Path(__file__).parents[2]
-
-
-def forget_clients() -> None:
-    """Let the functions read their settings and connect anew: a warm function keeps both."""
-    for cached in (spicedb, temporal, settings.call_settings, api_settings, executions._client):
-        cached.cache_clear()
 
 
 @contextmanager
@@ -79,8 +69,7 @@ def fresh(api: Api) -> Iterator[Api]:
     api.agent = f"agent-{uuid.uuid4().hex[:12]}"
     api.relate(f"agent:{api.agent}#owner@user:alice")
     api.log = io.StringIO()
-    before = logger.registered_handler.setStream(api.log)  # type: ignore[attr-defined] # it is a StreamHandler
-    yield api
-    logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above
+    with log_lines_to(api.log):
+        yield api
     api.spicedb.clear()
     api.temporal.clear()

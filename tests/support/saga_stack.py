@@ -29,11 +29,12 @@ from local.aws.step_functions import Backoff
 from local.aws.template import Template
 from local.stack import clients
 from local.stack.endpoints import Endpoints, state_machine_arn
-from saga_core import connections, ids, settings
+from saga_core import connections, ids
 from saga_core.deadlines import Deadline
 from saga_spicedb import spicedb
 from saga_temporal import temporal
 from tests.support import relationships
+from tests.support.functions import forget_clients
 from tests.support.machines import DEFINITIONS, states_of
 from tests.support.proxy import Fault, FaultProxy
 
@@ -264,7 +265,7 @@ def serving(
     Timeouts of functions and tasks are ``time_scale`` times what the template and the machines say.
     """
     spicedb_proxy, temporal_proxy, template = proxies
-    _forget_clients()  # of the stack of another module
+    forget_clients()  # of the stack of another module
     loop = asyncio.new_event_loop()
     stack = Stack(
         spicedb=spicedb_proxy,
@@ -282,13 +283,8 @@ def serving(
         environment.setattr(connections, "REPLACE_SECONDS", math.inf)
         stack.sfn = clients.stepfunctions(Endpoints(aws_port=int(endpoint_url.rpartition(":")[2])))
         yield stack
-    _forget_clients()
+    forget_clients()
     loop.close()
-
-
-def _forget_clients() -> None:
-    for cached in (spicedb, temporal, settings.call_settings):
-        cached.cache_clear()
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import pytest
 
 from saga_api import listing, routes
 from saga_api.settings import api_settings
-from saga_core.observability import logger
+from tests.support.functions import log_lines_to
 from tests.support.in_process import AbsentEngine, InProcessApi, template
 
 
@@ -21,7 +21,6 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[InProcessApi]:
     monkeypatch.setattr(routes, "temporal", lambda: AbsentEngine(api, "temporal"))
     monkeypatch.setattr(routes, "run", lambda *_: api.refuse("run"))
     api_settings.cache_clear()
-    before = logger.registered_handler.setStream(api.log)  # type: ignore[attr-defined] # it is a StreamHandler
-    yield api
-    logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above
+    with log_lines_to(api.log):
+        yield api
     api_settings.cache_clear()

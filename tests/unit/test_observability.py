@@ -8,6 +8,7 @@ import pytest
 from saga_core import limits
 from saga_core.errors import TemporalUnavailable
 from saga_core.observability import Context, Event, logger, saga_step
+from tests.support.functions import log_lines_to
 
 
 @dataclass
@@ -44,11 +45,8 @@ def test_a_failed_step_is_logged_and_counted_by_its_errors_name_and_fails(capsys
 
 def logged(**values: Any) -> str:
     stream = io.StringIO()
-    before = logger.registered_handler.setStream(stream)  # type: ignore[attr-defined] # it is a StreamHandler
-    try:
+    with log_lines_to(stream):
         logger.info("message", extra=values)
-    finally:
-        logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above
     return stream.getvalue().removesuffix("\n")
 
 
