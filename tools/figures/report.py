@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
+from tools.figures import svg
 from tools.figures.figure import Figure
 
 _LEFT, _WIDTH, _BAR, _ROW = 330, 900, 400, 22
@@ -51,31 +51,24 @@ def plot(title: str, figures: Sequence[Figure]) -> str:
     most = max(1.0, *(figure.ratio[2] for figure in figures)) * 1.05
     baselines = list(dict.fromkeys(figure.against for figure in figures))
     height = _ROW * (len(figures) + len(baselines) + 2)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" font-family="sans-serif" '
-        f'font-size="12"><rect width="100%" height="100%" fill="white"/>',
-        _text(8, 16, f"{title}: ratio to the baseline of the same run; shorter is better", weight="bold"),
-    ]
+    heading = f"{title}: ratio to the baseline of the same run; shorter is better"
+    parts = [svg.text(8, 16, heading, weight="bold")]
     for row, figure in enumerate(figures, 1):
         low, middle, high = (_LEFT + ratio / most * _BAR for ratio in figure.ratio)
         y = row * _ROW + 6
         colour = _COLOURS[baselines.index(figure.against) % len(_COLOURS)]
-        parts.append(_text(_LEFT - 8, y + 12, figure.what, anchor="end"))
+        parts.append(svg.text(_LEFT - 8, y + 12, figure.what, anchor="end"))
         parts.append(f'<rect x="{_LEFT}" y="{y}" width="{middle - _LEFT:.1f}" height="{_ROW - 7}" fill="{colour}"/>')
         parts.append(f'<path d="M{low:.1f} {y + 7}H{high:.1f}" stroke="black"/>')
         text = f"×{figure.ratio[1]:.2f}  ({_number(figure.value)} of {_number(figure.base)} {figure.unit})"
-        parts.append(_text(max(middle, high) + 6, y + 12, text))
+        parts.append(svg.text(max(middle, high) + 6, y + 12, text))
     one, end = _LEFT + _BAR / most, (len(figures) + 1) * _ROW
     parts.append(f'<path d="M{one:.1f} {_ROW}V{end}" stroke="black" stroke-dasharray="3"/>')
     for row, name in enumerate(baselines):
         y = end + row * _ROW + 6
         parts.append(f'<rect x="{_LEFT}" y="{y}" width="12" height="12" fill="{_COLOURS[row % len(_COLOURS)]}"/>')
-        parts.append(_text(_LEFT + 18, y + 11, f"against {name}"))
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal") -> str:
-    return f'<text x="{x:.1f}" y="{y}" text-anchor="{anchor}" font-weight="{weight}">{escape(text)}</text>'
+        parts.append(svg.text(_LEFT + 18, y + 11, f"against {name}"))
+    return svg.page(_WIDTH, height, parts)
 
 
 def _number(value: float) -> str:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
+from tools.figures import svg
 from tools.scale import quotas
 from tools.scale.document import DAY, HOUR, RATES, SIZES, number
 
@@ -70,18 +70,16 @@ def _draw(title: str, what: str, first: float, last: float, lines: dict[str, Use
 
     height = _HEIGHT + 16 * max(0, math.ceil(len(lines) / 2) - 6)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{height}" font-family="sans-serif" '
-        f'font-size="12"><rect width="100%" height="100%" fill="white"/>',
-        _text(8, 18, f"{title}; at ×1 it is met", weight="bold"),
+        svg.text(8, 18, f"{title}; at ×1 it is met", weight="bold"),
         f'<path d="M{_LEFT} {_TOP}V{_TOP + _PLOT}H{_LEFT + width}" fill="none" stroke="black"/>',
         f'<path d="M{_LEFT} {y(1):.1f}H{_LEFT + width}" stroke="black" stroke-dasharray="4"/>',
     ]
     for power in range(round(math.log10(first)), round(math.log10(last)) + 1):
         anchor = "end" if 10**power == last else "middle"
-        parts.append(_text(x(10**power), _TOP + _PLOT + 16, number(10**power), anchor=anchor))
-    parts.append(_text(_LEFT + width / 2, _TOP + _PLOT + 34, what, anchor="middle"))
+        parts.append(svg.text(x(10**power), _TOP + _PLOT + 16, number(10**power), anchor=anchor))
+    parts.append(svg.text(_LEFT + width / 2, _TOP + _PLOT + 34, what, anchor="middle"))
     powers = range(round(math.log10(_LOWEST)), round(math.log10(_HIGHEST)) + 1)
-    parts += [_text(_LEFT - 6, y(10**power) + 4, f"×{10**power:g}", anchor="end") for power in powers]
+    parts += [svg.text(_LEFT - 6, y(10**power) + 4, f"×{10**power:g}", anchor="end") for power in powers]
     for place, (name, used) in enumerate(lines.items()):
         values = [first * (last / first) ** (step / _POINTS) for step in range(_POINTS + 1)]
         line = "L".join(f"{x(value):.1f} {y(used(value)):.1f}" for value in values if used(value) <= _HIGHEST)
@@ -91,12 +89,5 @@ def _draw(title: str, what: str, first: float, last: float, lines: dict[str, Use
         column, row = place % 2, place // 2
         left, top = _LEFT - 40 + column * 430, _TOP + _PLOT + 56 + row * 16
         parts.append(f'<path d="M{left} {top - 4}h24" stroke="{colour}" stroke-width="2"{dashes}/>')
-        parts.append(_text(left + 30, top, name, size=10))
-    return "\n".join([*parts, "</svg>", ""])
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal", size: int = 12) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" font-size="{size}">'
-        f"{escape(text)}</text>"
-    )
+        parts.append(svg.text(left + 30, top, name, size=10))
+    return svg.page(_WIDTH, height, parts)
