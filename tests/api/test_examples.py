@@ -149,12 +149,16 @@ def test_an_execution_that_was_cut_short_is_settled(status: str) -> None:
     assert raised.value.advice == "settle"
 
 
+def executed(*command: str, words: str = "", **variables: str) -> "subprocess.CompletedProcess[str]":
+    """An example that has run with these variables in its environment, and these words as its input."""
+    return subprocess.run(
+        command, input=words, text=True, capture_output=True, cwd=ROOT, env={**os.environ, **variables}, check=False
+    )
+
+
 def run(api: Api, machine: str, asked: object, *options: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "examples/machines.py", "--endpoint-url", api.aws, *options, machine]
-    environment = {**os.environ, **AWS}
-    return subprocess.run(
-        command, input=json.dumps(asked), text=True, capture_output=True, cwd=ROOT, env=environment, check=False
-    )
+    return executed(*command, words=json.dumps(asked), **AWS)
 
 
 def test_the_command_prints_the_output_and_tells_by_its_exit_code_whether_a_repetition_may_help(api: Api) -> None:
@@ -184,19 +188,12 @@ def test_the_table_of_what_to_repeat_is_the_one_of_the_example_and_has_every_err
     assert rows.keys() == {name for name in names if hasattr(errors, name)}
 
 
-def environment_of(api: Api) -> dict[str, str]:
-    return {**os.environ, "API_URL": api.url, "AGENT": api.agent, "TOKEN": api.token()}
+def script(api: Api, *command: str, subject: str = "alice") -> "subprocess.CompletedProcess[str]":
+    return executed(*command, API_URL=api.url, AGENT=api.agent, TOKEN=api.token(subject))
 
 
 def test_the_script_with_curl_goes_through_a_schedules_life(api: Api) -> None:
-    done = subprocess.run(
-        [str(ROOT / "examples" / "http_api.sh")],
-        text=True,
-        capture_output=True,
-        cwd=ROOT,
-        env=environment_of(api),
-        check=False,
-    )
+    done = script(api, "examples/http_api.sh")
 
     assert done.returncode == 0, done.stdout + done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines() if line]
@@ -209,10 +206,7 @@ def test_the_script_with_curl_goes_through_a_schedules_life(api: Api) -> None:
 
 
 def test_the_script_with_curl_ends_at_an_error_and_shows_it(api: Api) -> None:
-    environment = {**environment_of(api), "TOKEN": api.token("mallory")}
-    done = subprocess.run(
-        [str(ROOT / "examples" / "http_api.sh")], text=True, capture_output=True, cwd=ROOT, env=environment, check=False
-    )
+    done = script(api, "examples/http_api.sh", subject="mallory")
 
     assert done.returncode == 22
     assert '"code":403' in done.stdout.replace(" ", "")
@@ -222,14 +216,7 @@ def test_the_script_with_the_sdk_goes_through_a_schedules_life(api: Api) -> None
     """The SDK is no dependency of this project: AGENTEX_PYTHON names an interpreter that has it."""
     if not (interpreter := os.environ.get("AGENTEX_PYTHON")):
         pytest.skip("AGENTEX_PYTHON names no interpreter with agentex-sdk 0.12")
-    done = subprocess.run(
-        [interpreter, "examples/agentex_client.py"],
-        text=True,
-        capture_output=True,
-        cwd=ROOT,
-        env=environment_of(api),
-        check=False,
-    )
+    done = script(api, interpreter, "examples/agentex_client.py")
 
     assert done.returncode == 0, done.stdout + done.stderr
     name = f"{api.agent}--from-the-sdk"
