@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, cast
 
@@ -83,8 +83,8 @@ def _present(network: str) -> Iterator[None]:
     try:
         yield
     finally:
-        # A container that is still in it keeps it. The next bridge finds it then.
-        subprocess.run(["docker", "network", "rm", network], capture_output=True, check=False)
+        with suppress(StartError):  # a container that is still in it keeps it: the next bridge finds it then
+            docker("network", "rm", network)
 
 
 @contextmanager
