@@ -34,12 +34,12 @@ from saga_core import ids
 from saga_core.deadlines import Deadline
 from saga_core.errors import TemporalUnavailable
 from saga_temporal import temporal
-from tests.saga.storm_executions import ExecutionRequest, ExecutionResult
+from tests.saga.storm_executions import ExecutionRequest, ExecutionResult, Repair
 from tests.support import relationships, schedulers
 from tests.support.functions import forget_clients
 from tests.support.ports import free_port
 from tests.support.proxy import FaultProxy, fault_proxy
-from tests.support.saga_stack import APPS
+from tests.support.saga_stack import APPS, registration_made
 
 if TYPE_CHECKING:
     from mypy_boto3_stepfunctions import SFNClient
@@ -58,9 +58,11 @@ class Storm:
     scheduler: Client
     loop: asyncio.AbstractEventLoop
     restart_temporal: Callable[[], None]
+    seed: int
     sfn: "SFNClient" = field(init=False)
     begun: list[ExecutionRequest] = field(default_factory=list)
     answers: list[ExecutionResult] = field(default_factory=list)
+    repairs: list[Repair] = field(default_factory=list)
     retries: list[Backoff] = field(default_factory=list)
     outages: list[str] = field(default_factory=list)
 
@@ -99,9 +101,10 @@ class Storm:
     def reconcile(self, **request: Any) -> dict[str, Any]:
         """Run the reconciler. Returns its report, or ``{error}`` if it failed."""
         described = self._execute("reconcile-schedules", request)
-        if described["status"] == "FAILED":
-            return {"error": described["error"]}
-        report: dict[str, Any] = json.loads(described["output"])
+        failed = described["status"] == "FAILED"
+        report: dict[str, Any] = {"error": described["error"]} if failed else json.loads(described["output"])
+        if request.get("mode") == "repair":
+            self.repairs.append(Repair(described["startDate"], described["stopDate"], report))
         return report
 
     def _execute(self, machine: str, body: Mapping[str, Any]) -> Any:
@@ -199,23 +202,39 @@ class Storm:
 
     def trace(self, schedule_id: str) -> str:
         """What happened to one schedule, for the person who looks into a difference."""
-        lines = [f"{schedule_id}, by minute and second:"]
-        for answer in self.about(schedule_id):
-            events = self.sfn.get_execution_history(executionArn=answer.arn, maxResults=1000)["events"]
-            states = [
-                f"{event['timestamp']:%M:%S.%f} {event['stateEnteredEventDetails']['name']}"
-                for event in events
-                if "stateEnteredEventDetails" in event
-            ]
-            key = answer.request.body.get("idempotency_key", "no key")
-            when = f"{answer.began:%M:%S.%f} to {answer.ended:%M:%S.%f}"
-            lines += [f"  {when} {answer} ({key}, {answer.arn.rpartition(':')[2]})", f"    {' '.join(states)}"]
-        return "\n".join(lines)
+        told: list[tuple[ExecutionResult | Repair, str]] = [
+            (each, self._told(each)) for each in self.about(schedule_id)
+        ]
+        told += [(repair, f"reconciler: {repair.said(schedule_id)}") for repair in self.repairs]
+        lines = [
+            f"  {each.began:%M:%S.%f} to {each.ended:%M:%S.%f} {text}"
+            for each, text in sorted(told, key=lambda pair: pair[0].began)
+        ]
+        return "\n".join([f"{schedule_id}, STORM_SEED={self.seed}, by minute and second:", *lines])
+
+    def _told(self, answer: ExecutionResult) -> str:
+        """An answer, and below it the states that the execution entered; of a create also whose fence it made."""
+        events: Any = self.sfn.get_execution_history(executionArn=answer.arn, maxResults=1000)["events"]
+        states = [
+            f"{event['timestamp']:%M:%S.%f} {event['stateEnteredEventDetails']['name']}"
+            for event in events
+            if "stateEnteredEventDetails" in event
+        ]
+        words = [answer.arn.rpartition(":")[2]]
+        if answer.request.creates:
+            body = answer.request.body
+            fence = registration_made(events)[:8] or "none"
+            creator = "a creator" if body["principal"] else "no creator"
+            words = [f"fence {fence}", creator, body.get("idempotency_key", "no key"), *words]
+        return f"{answer} ({', '.join(words)})\n    {' '.join(states)}"
 
 
 @contextmanager
-def storm_stack(folder: Path, scheduler: Scheduler) -> Iterator[Storm]:
-    """A stack of its own: engines, a proxy in front of each, functions that are sometimes slow, machines."""
+def storm_stack(folder: Path, scheduler: Scheduler, seed: int) -> Iterator[Storm]:
+    """A stack of its own: engines, a proxy in front of each, functions that are sometimes slow, machines.
+
+    ``seed``: of what is drawn, for the person who looks into a difference.
+    """
     endpoints = Endpoints(spicedb_port=free_port(), temporal_port=free_port(), temporal_ui_port=free_port())
     loop = asyncio.new_event_loop()
     with engines(endpoints, folder, folder, scheduler) as children:
@@ -259,6 +278,7 @@ def storm_stack(folder: Path, scheduler: Scheduler) -> Iterator[Storm]:
                     scheduler=client,
                     loop=loop,
                     restart_temporal=restart_temporal,
+                    seed=seed,
                 )
                 through = Endpoints(spicedb_port=spicedb_port, temporal_port=temporal_port)
                 template = Template(ROOT / "template.yaml", parameters(through))

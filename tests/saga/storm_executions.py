@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from saga_core import ids
+from tests.support.population import counts_of
 
 AGENTS = [f"agent-{number}" for number in range(5)]
 NAMES = [f"schedule-{number}" for number in range(10)]
@@ -74,6 +75,24 @@ class ExecutionResult:
             return f"{kind}: {'replayed' if self.output['replayed'] else 'created'}"
         did = "deleted" if self.output["existed"] else "nothing there"
         return f"{kind}: {did}{'' if self.output['deregistered'] else ', not deregistered'}"
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A run of the reconciler that repairs, and its report, or ``{error}`` if it failed."""
+
+    began: datetime
+    ended: datetime
+    report: Mapping[str, Any]
+
+    def said(self, schedule_id: str) -> str:
+        """What it says that it did, and what it did about one schedule."""
+        if error := self.report.get("error"):
+            return str(error)
+        items = [item for item in self.report["items"] if item["schedule_id"] == schedule_id]
+        done = ", ".join(f"{item['kind']}, {item['action']}" for item in items) or "nothing"
+        repaired = counts_of(self.report, "repaired")
+        return f"repaired {repaired}, waiting {self.report['waiting']}, stopped {self.report['stopped']}; here {done}"
 
 
 def drawn(rng: random.Random, count: int) -> list[ExecutionRequest]:

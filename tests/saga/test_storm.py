@@ -149,7 +149,7 @@ def test_after_a_storm_the_two_systems_do_not_differ(tmp_path: Path, executions:
     print(f"STORM_SEED={seed}")
     rng = random.Random(seed)  # noqa: S311 - no secret
     began = time.monotonic()
-    with storm_stack(tmp_path, scheduler) as storm:
+    with storm_stack(tmp_path, scheduler, seed) as storm:
         for agent in AGENTS:
             own_agent(storm.authorization, agent, "alice")
         half = executions // 2
