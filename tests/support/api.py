@@ -11,24 +11,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from authzed.api.v1 import (
-    InsecureClient,
-    ObjectReference,
-    Relationship,
-    RelationshipUpdate,
-    SubjectReference,
-    WriteRelationshipsRequest,
-)
+from authzed.api.v1 import InsecureClient
 from joserfc.jwk import RSAKey
 from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
-from local.stack.clients import relationships
+from local.stack import clients
 from local.stack.issuer import issue
 from local.stack.process import HOST
 from local.stack.scheduler import Scheduler
 from saga_core import ids
-from tests.support import schedulers
+from tests.support import relationships, schedulers
 from tests.support.proxy import FaultProxy
 
 SECONDS = 40  # longer than API Gateway lets a request last
@@ -157,33 +150,24 @@ class Api:
         """Delete a schedule."""
         return self.call("DELETE", f"{self.schedules}/{name}", as_=as_)
 
-    def relate(self, *relationships_: str) -> None:
+    def relate(self, *texts: str) -> None:
         """Write relationships, each ``resource:id#relation@subject:id``, in one transaction."""
-        updates = [
-            RelationshipUpdate(operation=RelationshipUpdate.OPERATION_TOUCH, relationship=_relationship(text))
-            for text in relationships_
-        ]
-        self.authorization.WriteRelationships(WriteRelationshipsRequest(updates=updates), timeout=10)
+        relationships.touch(self.authorization, *texts)
 
-    def unrelate(self, relationship: str) -> None:
+    def unrelate(self, text: str) -> None:
         """Remove a relationship."""
-        update = RelationshipUpdate(
-            operation=RelationshipUpdate.OPERATION_DELETE, relationship=_relationship(relationship)
-        )
-        self.authorization.WriteRelationships(WriteRelationshipsRequest(updates=[update]), timeout=10)
+        relationships.remove(self.authorization, text)
 
     def interrupted(self, name: str = "daily") -> None:
         """Write the relationships that a create leaves when it stops directly after it has registered."""
-        registration = f"registration:{uuid.uuid4().hex * 2}"
-        lease = _relationship(f"agent_schedule:{self.id(name)}#creating@{registration}")
-        lease.optional_expires_at.FromDatetime(datetime.now(UTC) + timedelta(minutes=10))
+        schedule, registration = f"agent_schedule:{self.id(name)}", f"registration:{uuid.uuid4().hex * 2}"
         self.relate(
-            f"agent_schedule:{self.id(name)}#owner@user:alice",
-            f"agent_schedule:{self.id(name)}#parent_agent@agent:{self.agent}",
-            f"agent_schedule:{self.id(name)}#registered_by@{registration}",
+            f"{schedule}#owner@user:alice",
+            f"{schedule}#parent_agent@agent:{self.agent}",
+            f"{schedule}#registered_by@{registration}",
         )
-        update = RelationshipUpdate(operation=RelationshipUpdate.OPERATION_TOUCH, relationship=lease)
-        self.authorization.WriteRelationships(WriteRelationshipsRequest(updates=[update]), timeout=10)
+        ends_at = datetime.now(UTC) + timedelta(minutes=10)
+        relationships.touch(self.authorization, f"{schedule}#creating@{registration}", expires_at=ends_at)
 
     def grant(self, relation: str, user: str, name: str = "daily") -> None:
         """Give a user a relation on a schedule, and `editor` on its agent: the relation alone allows nothing."""
@@ -198,7 +182,7 @@ class Api:
 
     def held(self, name: str = "daily") -> list[str]:
         """The relationships of a schedule in SpiceDB, as ``relation@subject``, without the lease."""
-        lines = [line.partition("#")[2] for line in relationships(self.authorization, self.id(name))]
+        lines = [line.partition("#")[2] for line in clients.relationships(self.authorization, self.id(name))]
         return [line for line in lines if not line.startswith("creating@")]
 
     def scheduled(self, name: str = "daily") -> bool:
@@ -256,16 +240,3 @@ def eventually(ask: Callable[[], T], holds: Callable[[T], bool], seconds: float 
         assert time.monotonic() < ends_at, f"not within {seconds:g} s: {result!r:.500}"
         time.sleep(0.02)
     return result
-
-
-def _relationship(text: str) -> Relationship:
-    resource, _, rest = text.partition("#")
-    relation, _, subject = rest.partition("@")
-    return Relationship(
-        resource=_object(resource), relation=relation, subject=SubjectReference(object=_object(subject))
-    )
-
-
-def _object(reference: str) -> ObjectReference:
-    object_type, _, object_id = reference.partition(":")
-    return ObjectReference(object_type=object_type, object_id=object_id)
