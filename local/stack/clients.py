@@ -16,7 +16,8 @@ from authzed.api.v1 import (
     WriteRelationshipsRequest,
 )
 from botocore.config import Config
-from temporalio.client import Client
+from temporalio.client import Client, ScheduleDescription
+from temporalio.service import RPCError, RPCStatusCode
 
 from local.stack.endpoints import NAMESPACE, REGION, SPICEDB_TOKEN, Endpoints
 
@@ -46,6 +47,16 @@ def spicedb(endpoints: Endpoints) -> InsecureClient:
 async def temporal(endpoints: Endpoints) -> Client:
     """A client of the local Temporal."""
     return await Client.connect(endpoints.temporal, namespace=NAMESPACE)
+
+
+async def described(client: Client, schedule_id: str) -> ScheduleDescription | None:
+    """A schedule in Temporal; None if Temporal has no such schedule."""
+    try:
+        return await client.get_schedule_handle(schedule_id).describe()
+    except RPCError as error:
+        if error.status is RPCStatusCode.NOT_FOUND:
+            return None
+        raise
 
 
 def own_agent(client: InsecureClient, agent_id: str, user_id: str) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from temporalio.service import RPCError, RPCStatusCode
-
 from local.stack import clients
 from local.stack.clients import own_agent, relationships
 from local.stack.console import plain_console, say, say_json, say_table
@@ -174,13 +172,9 @@ class Steps:
 
     async def _described(self, schedule_id: str) -> tuple[list[str], str]:
         """The lines of the table for a schedule in Temporal, and its registration; nothing if it does not exist."""
-        client = await clients.temporal(self._endpoints)
-        try:
-            found = await client.get_schedule_handle(schedule_id).describe()
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return [], ""
-            raise
+        found = await clients.described(await clients.temporal(self._endpoints), schedule_id)
+        if found is None:
+            return [], ""
         made_by = str((await found.memo()).get(MEMO_KEY, {}).get("registration", ""))
         following = [f"{time:%a %d %b %H:%M}" for time in found.info.next_action_times[:3]]
         state = "paused" if found.schedule.state.paused else "active"

@@ -20,7 +20,7 @@ import pytest
 from authzed.api.v1 import InsecureClient
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
+from temporalio.service import RPCError
 
 from local.aws.server import serve
 from local.aws.step_functions import Backoff
@@ -158,14 +158,8 @@ class Storm:
         """The memo of every schedule in Temporal, by its id."""
 
         async def memo(schedule_id: str) -> dict[str, Any] | None:
-            try:
-                description = await self.scheduler.get_schedule_handle(schedule_id).describe()
-            except RPCError as error:
-                if error.status is not RPCStatusCode.NOT_FOUND:
-                    raise
-                return None
-            found: dict[str, Any] = (await description.memo())["agent_schedule"]
-            return found
+            description = await clients.described(self.scheduler, schedule_id)
+            return (await description.memo())["agent_schedule"] if description else None
 
         async def memos() -> dict[str, dict[str, Any]]:
             # The list is eventually consistent, so every name that was used is described as well.

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from authzed.api.v1 import InsecureClient
 from joserfc.jwk import RSAKey
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
 
 from local.stack import clients
 from local.stack.issuer import issue
@@ -187,17 +186,7 @@ class Api:
 
     def scheduled(self, name: str = "daily") -> bool:
         """Whether Temporal has a schedule."""
-
-        async def describe() -> bool:
-            try:
-                await self.scheduler.get_schedule_handle(self.id(name)).describe()
-            except RPCError as error:
-                if error.status is RPCStatusCode.NOT_FOUND:
-                    return False
-                raise
-            return True
-
-        return self.in_loop(describe())
+        return self.in_loop(clients.described(self.scheduler, self.id(name))) is not None
 
     def memo(self, schedule_id: str = "") -> dict[str, Any]:
         """The memo of a schedule in Temporal; without an id, of this agent's ``daily``."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from authzed.api.v1 import InsecureClient
 from temporalio.client import Client
-from temporalio.service import RPCError, RPCStatusCode
 
 from functions.compensate import app as compensate
 from functions.deregister import app as deregister
@@ -180,17 +179,11 @@ class Stack:
     def scheduled(self, name: str = "daily") -> dict[str, Any] | None:
         """The memo of a schedule in Temporal; None if Temporal has no such schedule."""
 
-        async def describe() -> dict[str, Any]:
-            handle = self.scheduler.get_schedule_handle(self._id(name))
-            memo: dict[str, Any] = (await (await handle.describe()).memo())["agent_schedule"]
-            return memo
+        async def memo() -> dict[str, Any] | None:
+            description = await clients.described(self.scheduler, self._id(name))
+            return (await description.memo())["agent_schedule"] if description else None
 
-        try:
-            return self.loop.run_until_complete(describe())
-        except RPCError as error:
-            if error.status is RPCStatusCode.NOT_FOUND:
-                return None
-            raise
+        return self.loop.run_until_complete(memo())
 
     def on_wait(self, state: str, act: Callable[[], object]) -> None:
         """Do something once, while an execution waits in ``state`` before a retry."""
