@@ -1,6 +1,7 @@
 """What several folders of tests share."""
 
 import asyncio
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -20,6 +21,12 @@ _STARTERS = {"LocalSpiceDB", "engines", "storm_stack"}
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--scheduler``: which of Temporal's schedulers makes the schedules of the tests."""
     parser.addoption("--scheduler", type=Scheduler, choices=list(Scheduler), help="Temporal's scheduler (default: v1)")
+
+
+def pytest_configure() -> None:
+    """Let the processes of the tests be interrupted, also where a shell has started these in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

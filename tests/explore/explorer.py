@@ -19,6 +19,7 @@ from tests.explore import spicedb_model, temporal_model
 from tests.explore.handlers import Raised, Reply, Returned, Rpc, apply, step
 from tests.explore.interpreter import Ending, Machine, Position
 from tests.explore.spicedb_requests import SpiceDBFailure
+from tests.explore.temporal_model import Rules
 from tests.explore.world import (
     BY_HAND,
     LONG_AGO,
@@ -85,8 +86,8 @@ class Scenario:
         operations: run at the same time.
         before: run to their ends first, without faults.
         damage: done after that. Unless relationships are lost, the schedule has a grant.
-        most_faults: in one interleaving. At most one of them is that a function outlives its attempt, because a task
-            waits for one such function.
+        most_faults: in one interleaving. At most one of them is rare: that a function outlives its attempt, because a
+            task waits for one such function, or that Temporal acknowledges a delete that it does not do.
         most_retries: caps the retries of every task, so that few faults exhaust them; None leaves them as shipped.
         forgetful: whether Temporal forgets a deleted schedule at once, and its request id with it, and the request ids
             of triggers. The server may at any time: it remembers the last schedule of a name until its retention is
@@ -213,10 +214,17 @@ class Explorer:
                     continue
                 faults = [RpcFault.NONE] if is_ghost or world.faults == self.scenario.most_faults else RpcFault
                 for fault in faults:
-                    if fault is RpcFault.OUTLIVED and world.outlived:
+                    if fault.is_rare and world.rare:
+                        continue
+                    if fault is RpcFault.UNDONE and not self._may_be_undone(function.rpc, world):
                         continue
                     move = Move(operation, fault, number)
                     yield move, self.move(world, move)
+
+    def _may_be_undone(self, rpc: Rpc, world: World) -> bool:
+        """Whether Temporal may acknowledge the RPC, and do nothing."""
+        deletes = rpc.method == "delete_schedule" and bool(temporal_model.live(world.temporal))
+        return deletes and self.scenario.rules is Rules.CHASM_LAX
 
     def _waits(self, operation: int, process: Process, function: Running) -> bool:
         """Whether the function's task waits for earlier attempts to end."""
@@ -231,6 +239,8 @@ class Explorer:
             operation, process, move.function, move.fault, world.spicedb, world.temporal
         )
         deleted, orphaned, triggered, wronged = world.deleted, world.orphaned, world.triggered, ""
+        if move.fault is RpcFault.UNDONE:
+            deleted |= {registration_of(each) for each in temporal_model.live(temporal)}
         if temporal is not world.temporal:
             triggered = triggered_by(operation, triggered, world.temporal, temporal)
             before, after = (temporal_model.live(each) for each in (world.temporal, temporal))
@@ -250,7 +260,7 @@ class Explorer:
             temporal,
             (*world.processes[: move.operation], moved, *world.processes[move.operation + 1 :]),
             world.faults + (move.fault is not RpcFault.NONE),
-            world.outlived or move.fault is RpcFault.OUTLIVED,
+            world.rare or move.fault.is_rare,
             deleted,
             orphaned,
             wronged,
@@ -333,6 +343,8 @@ class Explorer:
             if self.scenario.forgetful:
                 temporal = temporal_model.forgotten(temporal)
             reply = reply if fault is RpcFault.LOST else answered
+        elif fault is RpcFault.UNDONE:
+            reply = apply(function.rpc, spicedb, temporal, now, self.scenario.rules)[2]
         outcome: Rpc | Returned | Raised
         if fault is RpcFault.OUTLIVED:
             process, outcome = replace(process, ghosts=(*process.ghosts, function)), _OUTLIVED

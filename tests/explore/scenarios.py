@@ -85,6 +85,7 @@ def _plots() -> Iterator[_Plot]:
     yield _Plot("a create and a delete", (create("create"), delete("delete")), damage=new)
     yield _Plot("a create without creator and a delete", (create("create", creator=None), delete("delete")))
     yield _Plot("creates with and without creator", (create("one"), create("two", creator=None)))
+    yield _Plot("a delete", (delete("delete"),), first, damaged)
     yield _Plot("two deletes", (delete("delete1"), delete("delete2")), first, (*once_more, Damage.MANY_GRANTS))
     yield _Plot("a delete and a re-create", (delete("delete"), create("again")), first, damaged)
     yield _Plot(
@@ -265,6 +266,12 @@ def judge(explorer: Explorer, world: World) -> str:
         has_left = made_by == mine or (fence == mine and not left)
         if ending.status == "FAILED" and not is_left(ending) and has_left:
             return f"{operation.name} was answered with {ending.error}, and something of it is there"
+        if ending.status == "SUCCEEDED" and operation.kind == "delete_schedule":
+            stands = made_by in {registration_of(each) for each in temporal_model.live(begun.temporal)}
+            own = any((t[2], t[4]) == ("registered_by", made_by) for t in live(begun.spicedb))
+            # That something is left to be repeated, it may say with success; but not where it has done nothing at all.
+            if stands and (json.loads(ending.output or "")["deregistered"] or (own and untouched)):
+                return f"{operation.name} was answered with success, and the schedule is there as before"
         if ending.status == "FAILED" and ending.error not in EXPECTED:
             return f"{operation.name} was answered with {ending.error}: {ending.cause}"
     return _recovers(explorer, world) if left or held or there else ""

@@ -119,6 +119,11 @@ def without_a_second_look(_patch: pytest.MonkeyPatch) -> Any:
     return changed("delete_schedule", "DeregisterOutcome", lambda state: state.update(Default="Deregistered"))
 
 
+def without_a_look_after_a_failed_removal(_patch: pytest.MonkeyPatch) -> Any:
+    """A delete that cannot remove the relationships takes Temporal's word for the schedule."""
+    return changed("delete_schedule", "Deregister", lambda state: state["Catch"][-1].update(Next="DeregisterDeferred"))
+
+
 def without_a_look_before_clearing(_patch: pytest.MonkeyPatch) -> Any:
     """A delete takes relationships under another fence, without a lease, for those of no schedule."""
 
@@ -169,6 +174,7 @@ def changed(kind: str, name: str, change: Callable[[Any], object]) -> Any:
         (without_confirm_register, "a create and a delete"),
         (without_the_look_after_a_restore, "a replay and a deletion by hand, relationships lost"),
         (without_a_second_look, "a create and a delete"),
+        (without_a_look_after_a_failed_removal, "a delete, 0 retries, CHASM"),
         (without_a_look_before_clearing, "a delete and a re-create"),
         (without_telling_whose_the_relationships_are, "a delete and a re-create without creator"),
         (without_a_look_before_a_repeated_delete, "a delete and a re-create"),

@@ -15,6 +15,7 @@ _LETTERS = {
     RpcFault.KILLED_AFTER: "a",
     RpcFault.STOPPED: "s",
     RpcFault.OUTLIVED: "o",
+    RpcFault.UNDONE: "u",
 }
 _FAULTS = {letter: fault for fault, letter in _LETTERS.items()}
 

@@ -82,11 +82,17 @@ class RpcFault(Enum):
     KILLED_AFTER = "function killed after"
     STOPPED = "execution stopped, function goes on"
     OUTLIVED = "attempt given up, function goes on"
+    UNDONE = "acknowledged, not done"  # a delete, by CHASM: where its own half fails, that of V1's sentinel counts
 
     @property
     def takes_effect(self) -> bool:
         """Whether the engine sees the RPC."""
         return self in (RpcFault.NONE, RpcFault.LOST, RpcFault.KILLED_AFTER)
+
+    @property
+    def is_rare(self) -> bool:
+        """Whether it happens once at most."""
+        return self in (RpcFault.OUTLIVED, RpcFault.UNDONE)
 
 
 @dataclass(frozen=True)
@@ -174,8 +180,8 @@ class World:
     Attributes:
         processes: one an operation, in order.
         faults: how many have happened.
-        outlived: whether one of them was that a function outlived its attempt.
-        deleted: registrations whose schedule was deleted.
+        rare: whether one of them was (`RpcFault.is_rare`).
+        deleted: registrations whose schedule was deleted, as far as Temporal has said.
         orphaned: those of them that had relationships when it was deleted by hand.
         wronged: what an RPC did that none may do; empty while all is well.
         triggered: names of the triggers that took effect, sorted; one that took effect twice is there twice.
@@ -185,7 +191,7 @@ class World:
     temporal: temporal_model.State
     processes: tuple[Process, ...]
     faults: int = 0
-    outlived: bool = False
+    rare: bool = False
     deleted: frozenset[str] = frozenset()
     orphaned: frozenset[str] = frozenset()
     wronged: str = ""

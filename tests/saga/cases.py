@@ -30,6 +30,8 @@ ONLY_AFTER_A_FAULT = {
     ("create-schedule", "Unverified"): "create-unheard-DescribeSchedule:1-refused-lasting",
     ("create-schedule", "CompensationFailed"): "create-rejected-DeleteRelationships:1-refused-lasting",
     ("delete-schedule", "Unverified"): "delete-unheard-DescribeSchedule:3-refused-lasting",
+    ("delete-schedule", "LookAnyway"): "delete-DeleteRelationships:1-refused-lasting",
+    ("delete-schedule", "LookedAnyway"): "delete-DeleteRelationships:1-refused-lasting",
     ("delete-schedule", "DeregisterDeferred"): "delete-DeleteRelationships:1-refused-lasting",
     ("delete-schedule", "OriginalError"): "delete-DescribeSchedule:1-refused-lasting",
     ("delete-schedule", "Failed"): "delete-DescribeSchedule:1-refused-lasting",

@@ -214,6 +214,35 @@ def test_a_schedule_that_a_late_attempt_brings_back_is_found_by_the_delete(stack
         assert stack.held() == {}
 
 
+def test_a_delete_that_temporal_acknowledges_and_does_not_do_is_repeated(stack: Stack) -> None:
+    """CHASM does that where its own half of a delete fails, and that of V1's sentinel succeeds."""
+    stack.create()
+    stack.temporal.acknowledge("DeleteSchedule")
+
+    deleted = stack.delete()
+
+    assert "BroughtBack" in deleted.states
+    assert (deleted.output["existed"], deleted.output["deregistered"]) == (True, True)
+    assert (stack.scheduled(), stack.held()) == (None, {})
+
+
+def test_a_delete_that_neither_temporal_nor_spicedb_did_is_no_success_and_a_repeat_finishes_it(stack: Stack) -> None:
+    created = stack.create()
+    stack.temporal.acknowledge("DeleteSchedule")
+    stack.spicedb.cut()
+
+    deleted = stack.delete()
+
+    assert (deleted.status, deleted.error) == ("FAILED", "OutcomeUnknown")
+    assert str(deleted.cause).endswith("could not be settled; repeat the delete")
+    assert stack.scheduled()
+    assert stack.held() == stack.registered(by=created)
+
+    stack.spicedb.clear()
+    assert stack.delete().output["deregistered"] is True
+    assert (stack.scheduled(), stack.held()) == (None, {})
+
+
 def test_a_rotated_token_is_read_anew_at_the_next_try(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "REPLACE_SECONDS", 0)
     monkeypatch.setattr(secret_store, "READ_AGAIN_SECONDS", 0)

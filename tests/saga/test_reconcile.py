@@ -44,7 +44,7 @@ def lost(stack: Stack) -> None:
 
 
 def deleted_by_hand(stack: Stack) -> None:
-    stack.loop.run_until_complete(stack.scheduler.get_schedule_handle(stack._id("daily")).delete())
+    stack.delete_by_hand()
 
 
 def without_parent(stack: Stack) -> None:
@@ -260,10 +260,11 @@ def test_more_repairs_than_expected_stop_before_the_first(aged: Stack) -> None:
     assert stopped["stopped"].startswith("22 repairs are more than 20")
     assert stopped["kinds"] == {"unowned": {"found": 22, "repaired": 0, "left": 22}}
     some = reconcile(aged, 23, mode="repair", confirm=22, max_repairs=5)
-    assert some["kinds"]["unowned"] == {"found": 22, "repaired": 5, "left": 17}
+    assert some["kinds"]["unowned"]["repaired"] == 5
     assert some["stopped"].startswith("max_repairs: 5 of 22")
-    assert reconcile(aged, 23, mode="repair")["kinds"]["unowned"]["repaired"] == 17
-    assert reconcile(aged, 23)["kinds"] == {}
+    # A list may miss one for a moment: the next run finds it.
+    eventually(lambda: _run(aged, mode="repair"), lambda report: report["kinds"] == {})
+    assert all(aged.held(f"s{number}") for number in range(22))
 
 
 def test_a_repair_is_judged_by_the_kinds_that_it_is_asked_for(aged: Stack) -> None:

@@ -200,7 +200,7 @@ class Api:
 
     def delete_by_hand(self, name: str = "daily") -> None:
         """Delete a schedule in Temporal, as its web interface or command line does."""
-        self.in_loop(self.scheduler.get_schedule_handle(self.id(name)).delete())
+        self.in_loop(schedulers.delete(self.scheduler, self.id(name)))
 
     def maker(self, name: str = "daily") -> Scheduler | None:
         """The scheduler of Temporal that made a schedule, also if it is deleted; None if none was made."""

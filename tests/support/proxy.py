@@ -59,6 +59,7 @@ class FaultProxy(grpc.GenericRpcHandler):
         self._faults: dict[tuple[str, int], Fault] = {}
         self._lasting: dict[str, tuple[int, Fault]] = {}
         self._acts: dict[tuple[str, int], list[Callable[[], object]]] = {}
+        self._acknowledged: set[str] = set()
         self._lock = threading.Lock()
         self._cut = False
         self._aside = False
@@ -87,6 +88,10 @@ class FaultProxy(grpc.GenericRpcHandler):
         with self._lock:
             self._acts.setdefault((method, number), []).append(act)
 
+    def acknowledge(self, method: str) -> None:
+        """Answer the next call of ``method`` with an empty message. The engine does not see it."""
+        self._acknowledged.add(method)
+
     @contextmanager
     def aside(self) -> Iterator[None]:
         """In the block every call is forwarded, and neither counted nor noted: others are calling."""
@@ -107,6 +112,7 @@ class FaultProxy(grpc.GenericRpcHandler):
             self._faults.clear()
             self._lasting.clear()
             self._acts.clear()
+            self._acknowledged.clear()
             self.calls.clear()
             self.killed.clear()
 
@@ -119,6 +125,10 @@ class FaultProxy(grpc.GenericRpcHandler):
             fault, acts = self._meet(method)
             for act in acts:
                 act()
+            if method in self._acknowledged:
+                self._acknowledged.remove(method)
+                yield b""
+                return
             if fault and fault.kills:
                 self.killed.set()
             if fault and not fault.takes_effect:

@@ -32,7 +32,7 @@ from saga_core import connections, ids
 from saga_core.deadlines import Deadline
 from saga_spicedb import spicedb
 from saga_temporal import temporal
-from tests.support import relationships
+from tests.support import relationships, schedulers
 from tests.support.functions import forget_clients
 from tests.support.machines import DEFINITIONS, states_of
 from tests.support.proxy import Fault, FaultProxy
@@ -197,7 +197,7 @@ class Stack:
 
     def delete_by_hand(self, name: str = "daily") -> None:
         """Delete a schedule in Temporal, as its web interface or command line does."""
-        self.loop.run_until_complete(self.scheduler.get_schedule_handle(self._id(name)).delete())
+        self.loop.run_until_complete(schedulers.delete(self.scheduler, self._id(name)))
 
     def grant(self, relation: str, *subjects: str, name: str = "daily") -> None:
         """Give subjects a relation on a schedule, in transactions of 1,000, as a person with the right to would."""

@@ -42,6 +42,13 @@ def are_of(scheduler: Scheduler, makers: Iterable[Scheduler | None]) -> bool:
     return {each for each in makers if each} == wanted
 
 
+async def delete(client: Client, schedule_id: str) -> None:
+    """Delete a schedule, as another tool does, until it is gone: CHASM may acknowledge a delete that it does not do."""
+    await client.get_schedule_handle(schedule_id).delete()
+    while await clients.described(client, schedule_id):
+        await client.get_schedule_handle(schedule_id).delete()
+
+
 async def prove(endpoints: Endpoints, scheduler: Scheduler) -> None:
     """Make schedules, see that this scheduler makes them, and delete them.
 

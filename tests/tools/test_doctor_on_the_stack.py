@@ -105,7 +105,7 @@ def lose(stack: Stack, relation: str, name: str = "daily") -> None:
 
 
 def delete_in_temporal(stack: Stack, name: str = "daily") -> None:
-    stack.loop.run_until_complete(stack.scheduler.get_schedule_handle(f"{stack.agent}--{name}").delete())
+    stack.delete_by_hand(name)
 
 
 def test_damage_behind_its_back_is_shown_repaired_and_gone(stack: Stack, doctor: Doctor) -> None:
