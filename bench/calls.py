@@ -4,10 +4,9 @@ Of every function when it is cold and when it is warm, and of every request of t
 """
 
 from collections.abc import Callable
-from contextlib import redirect_stdout
-from io import StringIO
 
 from bench import builds, events
+from bench.chains import quiet
 from bench.runtime import Process
 from local.stack.endpoints import Endpoints
 from tests.support.api import Api, HttpResponse
@@ -58,8 +57,7 @@ def _functions(endpoints: Endpoints) -> list[Figure]:
 
 def _requests(endpoints: Endpoints) -> list[Figure]:
     figures = []
-    metrics = StringIO()  # which the functions print
-    with redirect_stdout(metrics), serving(endpoints) as served, fresh(served) as api:
+    with quiet(), serving(endpoints) as served, fresh(served) as api:
         api.call("GET", api.schedules)  # the functions are connected
         for route, request in _ROUTES.items():
             api.calls()

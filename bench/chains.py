@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 from authzed.api.v1 import AsyncClient, CheckPermissionResponse, InsecureClient
@@ -188,5 +189,5 @@ class Service:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Let the functions write their log lines and metrics to nowhere."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), log_lines_to(nowhere):  # noqa: PTH123 - a device
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere), log_lines_to(nowhere):
         yield

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -168,7 +168,7 @@ def scenarios(*, most_faults: int = 2) -> Iterator[Scenario]:
             name, forgetful, rules = temporal
             if (damage is Damage.RESERVED) != (name == "reserving") or (not deletes and name in ("forgetful", "CHASM")):
                 continue
-            reconciles = any(operation.kind == RECONCILE for operation in plot.operations)
+            reconciles = _with_reconciler(plot.operations)
             if three and (retries == 1 or name == "forgetful"):
                 continue
             if reconciles and (name or retries == 1 or (three and retries is None)):
@@ -184,6 +184,10 @@ def scenarios(*, most_faults: int = 2) -> Iterator[Scenario]:
                 forgetful=forgetful,
                 rules=rules,
             )
+
+
+def _with_reconciler(operations: Iterable[Operation]) -> bool:
+    return any(operation.kind == RECONCILE for operation in operations)
 
 
 # Name, whether it is forgetful, and its rules.
@@ -206,9 +210,9 @@ def bounded_scenarios() -> list[Scenario]:
     for two, one in zip(scenarios(), scenarios(most_faults=1), strict=True):
         shipped, without = two.most_retries is None, two.most_retries == 0
         plain, forgets_most = two.rules is Rules.V1 and not two.forgetful, two.rules is Rules.CHASM_LAX
-        reconciles = any(operation.kind == RECONCILE for operation in two.operations)
         if len(two.operations) > 2:
-            if without and plain and not (reconciles and two.damage is not Damage.NONE):
+            damaged = two.damage is not Damage.NONE
+            if without and plain and not (damaged and _with_reconciler(two.operations)):
                 quick.append(one)
         elif (shipped and not two.forgetful) or (without and forgets_most):
             quick.append(two)

@@ -175,19 +175,17 @@ class ModelTemporal:
 
 
 class DoingTemporal:
-    """The real service, where every acknowledged delete is done: CHASM may acknowledge one that it has not done."""
+    """The real service, where every acknowledged delete is done."""
 
-    def __init__(self, service: Any) -> None:
-        self._service = service
+    def __init__(self, client: Client) -> None:
+        self._client = client
 
     def __getattr__(self, method: str) -> Any:
-        return getattr(self._service, method)
+        return getattr(self._client.workflow_service, method)
 
     async def delete_schedule(self, request: DeleteScheduleRequest, *, timeout: timedelta) -> Any:
-        reply = await self._service.delete_schedule(request, timeout=timeout)
-        describe = DescribeScheduleRequest(namespace=request.namespace, schedule_id=request.schedule_id)
-        while not isinstance(await reply_of(self._service, describe), TemporalFailure):
-            await self._service.delete_schedule(request, timeout=timeout)
+        reply = await self._client.workflow_service.delete_schedule(request, timeout=timeout)
+        await schedulers.finish_delete(self._client, request.schedule_id)
         return reply
 
 
@@ -256,7 +254,7 @@ def test_the_model_of_temporal_answers_as_temporal_does(
     for seed in range(40 * TIMES):
         chance = random.Random(seed)  # noqa: S311 - test data
         agent_id, model = uuid.uuid4().hex, ModelTemporal(RULES[scheduler])
-        service = DoingTemporal(client.workflow_service)
+        service = DoingTemporal(client)
         triggers = scheduler is not Scheduler.MIXED  # the model does not know which scheduler an id has
         compare(service, model, chance, agent_id, loop.run_until_complete, triggers=triggers)
         for name in NAMES:
@@ -281,7 +279,7 @@ def test_the_model_of_temporal_answers_as_a_server_does_that_is_switched_between
             for chance, agent_id, model in agents:
                 model.rules = RULES[scheduler]
                 # What each scheduler remembers of the other one's triggers is not modelled.
-                compare(DoingTemporal(client.workflow_service), model, chance, agent_id, run, triggers=False)
+                compare(DoingTemporal(client), model, chance, agent_id, run, triggers=False)
             stored = frozenset(stored for _, _, model in agents for stored in model.state)
             met |= {(each.chasm, each.deleted, each.sentinel) for each in stored}
             for each in temporal_model.live(stored):
@@ -305,7 +303,7 @@ def test_a_reserved_id_of_the_model_has_no_schedule_and_refuses_those_of_chasm_a
 def test_calls_at_once_are_answered_as_the_model_answers_them_in_some_order(
     client: Client, scheduler: Scheduler, loop: asyncio.AbstractEventLoop
 ) -> None:
-    run, service = loop.run_until_complete, DoingTemporal(client.workflow_service)
+    run, service = loop.run_until_complete, DoingTemporal(client)
 
     def explain(state: temporal_model.State, calls: Sequence[Any]) -> Iterator[tuple[dict[int, Any], Any]]:
         """The replies to the calls by number, and the description afterwards, for each order and choice of rules.

@@ -81,6 +81,7 @@ def test_a_create_that_landed_unheard_is_looked_up_and_not_undone(stack: Stack, 
 
 
 def test_a_create_that_can_neither_be_heard_nor_looked_up_is_compensated_and_says_so(stack: Stack) -> None:
+    stack.delete()  # the functions are connected
     stack.temporal.cut()
 
     failed = stack.create()

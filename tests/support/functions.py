@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import StreamHandler
 from typing import TextIO
 
 from saga_api import executions
@@ -15,11 +16,14 @@ from saga_temporal import temporal
 @contextmanager
 def log_lines_to(stream: TextIO) -> Iterator[None]:
     """Let the functions write their log lines to ``stream`` while the block lasts."""
-    before = logger.registered_handler.setStream(stream)  # type: ignore[attr-defined] # it is a StreamHandler
+    handler = logger.registered_handler
+    assert isinstance(handler, StreamHandler)
+    before = handler.stream
+    handler.setStream(stream)
     try:
         yield
     finally:
-        logger.registered_handler.setStream(before)  # type: ignore[attr-defined] # as above
+        handler.setStream(before)
 
 
 def forget_clients() -> None:

@@ -43,8 +43,13 @@ def are_of(scheduler: Scheduler, makers: Iterable[Scheduler | None]) -> bool:
 
 
 async def delete(client: Client, schedule_id: str) -> None:
-    """Delete a schedule, as another tool does, until it is gone: CHASM may acknowledge a delete that it does not do."""
+    """Delete a schedule, as another tool does, until it is gone."""
     await client.get_schedule_handle(schedule_id).delete()
+    await finish_delete(client, schedule_id)
+
+
+async def finish_delete(client: Client, schedule_id: str) -> None:
+    """Repeat an acknowledged delete while the schedule is there: CHASM may acknowledge one that it has not done."""
     while await clients.described(client, schedule_id):
         await client.get_schedule_handle(schedule_id).delete()
 
