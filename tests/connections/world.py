@@ -4,7 +4,7 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
@@ -56,7 +56,7 @@ class Answer:
     Attributes:
         error: the name of the error's class; None if the engine was asked and has responded.
         message: of the error.
-        log: the lines that the function logged.
+        log: the lines that the function logged, and its metrics.
         reasons: those that it logged for a failure.
     """
 
@@ -165,7 +165,7 @@ class World:
         log = io.StringIO()
         began = time.monotonic()
         error, message = None, ""
-        with log_lines_to(log):
+        with redirect_stdout(log), log_lines_to(log):
             try:
                 handler(event, context)
             except AgentUpdateDenied:
